@@ -1,0 +1,37 @@
+"""Conditioning by pinning: known entries stay at their clean value at every level.
+
+One mechanism serves training, extraction, sampling and steering; pinned entries are
+never part of a loss (Janner et al. 2022, section 3.4, "inpainting").
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+
+class Condition(NamedTuple):
+    """Entries to hold (``pinned``) and what to hold them at (``values``)."""
+
+    pinned: Bool[Array, "horizon dim"]
+    values: Float[Array, "horizon dim"]
+
+
+def pinned_observations(
+    horizon: int, act_dim: int, obs_dim: int, steps: Sequence[int] = (0,)
+) -> Bool[Array, "horizon dim"]:
+    """Marks the observation entries at ``steps`` (negative counts from the end)."""
+    pinned = jnp.zeros((horizon, act_dim + obs_dim), bool)
+    for step in steps:
+        pinned = pinned.at[step, act_dim:].set(True)
+    return pinned
+
+
+def pin(
+    x: Float[Array, "horizon dim"], condition: Condition | None
+) -> Float[Array, "horizon dim"]:
+    """Writes the condition into ``x``; ``None`` leaves it unchanged."""
+    if condition is None:
+        return x
+    return jnp.where(condition.pinned, condition.values, x)

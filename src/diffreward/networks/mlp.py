@@ -1,0 +1,153 @@
+"""Smooth multilayer perceptrons, and the ways to make a scalar reward of a network.
+
+A reward is learned through its input gradient, which is conservative by construction.
+The heads below differ in how that gradient is parametrised: a scalar read off features,
+an inner product of the state with a vector field, or a difference of two energies.
+"""
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from diffreward.networks.layers import (
+    Activation,
+    activation_fn,
+    sinusoidal_embedding,
+)
+from diffreward.types import Scalar, Step, Traj
+
+TIME_FEATURES = 64
+
+
+class TrajectoryMLP(nn.Module):
+    """Residual MLP on the flattened trajectory; the output is again a trajectory.
+
+    Every block is normalised and then scaled and shifted by the time embedding (FiLM).
+    The time path is narrow, and feeds all blocks through one matrix product.
+    """
+
+    width: int
+    depth: int
+    out_dim: int | None = None
+    """Numbers per step of the output; those of the input by default."""
+    activation: Activation = "silu"
+
+    @nn.compact
+    def __call__(self, x: Traj, t: Step) -> Float[Array, "horizon out"]:
+        """Maps (x_t, t) to a trajectory of ``out_dim`` numbers per step."""
+        horizon, dim = x.shape
+        act = activation_fn(self.activation)
+        emb = sinusoidal_embedding(t, TIME_FEATURES)
+        emb = act(nn.Dense(2 * TIME_FEATURES, name="time")(emb))
+        film = nn.Dense((2 * self.depth + 2) * self.width, name="film")(emb)
+        film = film.reshape(self.depth + 1, 2, self.width)
+
+        h = nn.Dense(self.width, name="stem")(x.reshape(-1))
+        for i in range(self.depth):
+            u = act(nn.Dense(self.width, name=f"in_{i}")(_film(h, film[i])))
+            h = h + nn.Dense(self.width, name=f"out_{i}")(u)
+        out_dim = self.out_dim or dim
+        out = nn.Dense(horizon * out_dim, name="head")(_film(h, film[-1]))
+        return out.reshape(horizon, out_dim)
+
+
+class ScalarReward(nn.Module):
+    """A linear read-out of a network's activated output."""
+
+    net: nn.Module
+    activation: Activation = "mish"
+
+    @nn.compact
+    def __call__(self, x: Traj, t: Step) -> Scalar:
+        """Reward of one noised trajectory."""
+        features = activation_fn(self.activation)(self.net(x, t)).reshape(-1)
+        return nn.Dense(1, name="head")(features)[0]
+
+
+class InnerProductReward(nn.Module):
+    """``<x, f(x, t)>`` for a network f that maps trajectories to trajectories."""
+
+    net: nn.Module
+
+    @nn.compact
+    def __call__(self, x: Traj, t: Step) -> Scalar:
+        """Reward of one noised trajectory."""
+        return jnp.sum(x * self.net(x, t))
+
+
+class DifferenceOfSquares(nn.Module):
+    """``||f||^2 - ||g||^2``, f and g being the two halves of the network's output.
+
+    The halves are taken along the last axis, so ``out_dim`` must be even.
+    """
+
+    net: nn.Module
+
+    @nn.compact
+    def __call__(self, x: Traj, t: Step) -> Scalar:
+        """Reward of one noised trajectory.
+
+        Raises:
+            ValueError: if the network's output cannot be halved.
+        """
+        out = self.net(x, t)
+        if out.shape[-1] % 2:
+            raise ValueError(
+                f"DifferenceOfSquares needs an even out_dim, got {out.shape[-1]}; "
+                "set out_dim of its network"
+            )
+        f, g = jnp.split(out, 2, axis=-1)
+        return jnp.sum(jnp.square(f)) - jnp.sum(jnp.square(g))
+
+
+class WindowReward(nn.Module):
+    """Mean of one small network over the H / window windows of a trajectory.
+
+    ``strided`` windows are x[j::H/window], as in the published code; by default they are
+    contiguous. A trajectory of one window alone gives that window's reward.
+    """
+
+    net: nn.Module
+    """Maps one window ``(window, dim)`` and t to a scalar."""
+    window: int
+    strided: bool = False
+
+    @nn.compact
+    def __call__(self, x: Traj, t: Step) -> Scalar:
+        """Reward of one noised trajectory.
+
+        Raises:
+            ValueError: if the horizon is not a multiple of the window.
+        """
+        windows = split_windows(x, self.window, strided=self.strided)
+        per_window = nn.vmap(
+            lambda net, w: net(w, t),
+            variable_axes={"params": None},
+            split_rngs={"params": False},
+        )
+        return per_window(self.net, windows).mean()
+
+
+def split_windows(
+    x: Traj, window: int, *, strided: bool = False
+) -> Float[Array, "windows window dim"]:
+    """Cuts a trajectory into windows that do not overlap and cover it.
+
+    Raises:
+        ValueError: if the horizon is not a multiple of the window.
+    """
+    horizon, dim = x.shape
+    if horizon % window:
+        raise ValueError(
+            f"horizon {horizon} is not a multiple of window {window}; "
+            "choose a window that divides it"
+        )
+    if strided:
+        return x.reshape(window, horizon // window, dim).swapaxes(0, 1)
+    return x.reshape(horizon // window, window, dim)
+
+
+def _film(h: Array, modulation: Array) -> Array:
+    scale, shift = modulation
+    normed = nn.LayerNorm(use_scale=False, use_bias=False)(h)
+    return normed * (1.0 + scale) + shift

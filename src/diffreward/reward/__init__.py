@@ -1,0 +1,1 @@
+"""Rewards: pairs of models, gradient alignment, and measures of a reward."""

@@ -1,0 +1,1 @@
+"""Steering: guidance, planning and rollouts."""

@@ -1,0 +1,42 @@
+"""Shared array aliases and the protocols that connect the packages.
+
+Everything here is written for **one** trajectory; ``jax.vmap`` adds the batch at the
+call site. Shape letters: ``horizon`` steps of ``dim`` numbers, ordered
+``[action, observation]`` as in Diffuser and the paper's code.
+"""
+
+from typing import Any, Protocol, TypeAlias
+
+from jax import Array
+from jaxtyping import Bool, Float, Int, Key
+
+Traj: TypeAlias = Float[Array, "horizon dim"]
+"""One trajectory, clean (``x_0``) or noised (``x_t``)."""
+
+TrajMask: TypeAlias = Bool[Array, "horizon dim"]
+"""One flag per entry of a trajectory."""
+
+Scalar: TypeAlias = Float[Array, ""]
+Step: TypeAlias = Int[Array, ""]
+"""Diffusion index ``t`` in ``[0, num_steps)``; 0 is the least noisy level."""
+
+PRNGKey: TypeAlias = Key[Array, ""]
+Metrics: TypeAlias = dict[str, Array]
+Params: TypeAlias = Any
+"""A pytree of arrays."""
+
+
+class EpsFn(Protocol):
+    """Noise prediction of a diffusion model for one noised sample."""
+
+    def __call__(self, x_t: Array, t: Array) -> Array:
+        """Returns the predicted noise, shaped like ``x_t``."""
+        ...
+
+
+class RewardFn(Protocol):
+    """Relative reward of one noised sample, in units of log density."""
+
+    def __call__(self, x_t: Array, t: Array) -> Array:
+        """Returns a scalar."""
+        ...

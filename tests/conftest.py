@@ -1,0 +1,23 @@
+"""Strictness for every test: eight CPU devices, no silent promotion, printed keys."""
+
+import os
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ["XLA_FLAGS"] = (
+    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+)
+os.environ.setdefault("MUJOCO_GL", "disable")
+
+import jax
+import pytest
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+
+@pytest.fixture
+def key(request: pytest.FixtureRequest) -> jax.Array:
+    """A fixed key; its seed is printed when the test fails."""
+    seed = 20260101
+    print(f"key seed {seed} for {request.node.name}")  # noqa: T201
+    return jax.random.key(seed)
