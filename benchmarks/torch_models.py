@@ -153,7 +153,10 @@ class ValueFunction(nn.Module):
             down = nn.Conv1d(c_out, c_out, 3, 2, 1)
             self.levels.append(nn.ModuleList([*blocks, down]))
             horizon = (horizon + 1) // 2
-        for c_in, c_out in ((widths[-1], widths[-1] // 2), (widths[-1] // 2, widths[-1] // 4)):
+        for c_in, c_out in (
+            (widths[-1], widths[-1] // 2),
+            (widths[-1] // 2, widths[-1] // 4),
+        ):
             down = nn.Conv1d(c_out, c_out, 3, 2, 1)
             self.levels.append(nn.ModuleList([ResBlock(c_in, c_out, dim, act), down]))
             horizon = (horizon + 1) // 2

@@ -1,11 +1,11 @@
 """Shared array aliases and the protocols that connect the packages.
 
-Everything here is written for **one** trajectory; ``jax.vmap`` adds the batch at the
-call site. Shape letters: ``horizon`` steps of ``dim`` numbers, ordered
+Everything here is written for **one** sample; ``jax.vmap`` adds the batch at the call
+site. A trajectory is ``horizon`` steps of ``dim`` numbers, ordered
 ``[action, observation]`` as in Diffuser and the paper's code.
 """
 
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from jax import Array
 from jaxtyping import Bool, Float, Int, Key
@@ -13,8 +13,11 @@ from jaxtyping import Bool, Float, Int, Key
 Traj: TypeAlias = Float[Array, "horizon dim"]
 """One trajectory, clean (``x_0``) or noised (``x_t``)."""
 
-TrajMask: TypeAlias = Bool[Array, "horizon dim"]
-"""One flag per entry of a trajectory."""
+Sample: TypeAlias = Float[Array, "..."]
+"""One sample of any shape: a trajectory, or an image latent."""
+
+Mask: TypeAlias = Bool[Array, "..."]
+"""One flag per entry of a sample."""
 
 Scalar: TypeAlias = Float[Array, ""]
 Step: TypeAlias = Int[Array, ""]
@@ -26,6 +29,7 @@ Params: TypeAlias = Any
 """A pytree of arrays."""
 
 
+@runtime_checkable
 class EpsFn(Protocol):
     """Noise prediction of a diffusion model for one noised sample."""
 
@@ -34,6 +38,7 @@ class EpsFn(Protocol):
         ...
 
 
+@runtime_checkable
 class RewardFn(Protocol):
     """Relative reward of one noised sample, in units of log density."""
 

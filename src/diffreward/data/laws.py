@@ -23,7 +23,9 @@ class Mixture(NamedTuple):
     covariances: Float[Array, "components dim dim"]
 
 
-def gaussian(mean: Float[Array, " dim"], covariance: Float[Array, "dim dim"]) -> Mixture:
+def gaussian(
+    mean: Float[Array, " dim"], covariance: Float[Array, "dim dim"]
+) -> Mixture:
     """A single Gaussian as a mixture of one."""
     return Mixture(jnp.zeros(1), mean[None], covariance[None])
 

@@ -8,14 +8,16 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool
+
+from diffreward.types import Mask, Sample
 
 
 class Condition(NamedTuple):
     """Entries to hold (``pinned``) and what to hold them at (``values``)."""
 
-    pinned: Bool[Array, "horizon dim"]
-    values: Float[Array, "horizon dim"]
+    pinned: Mask
+    values: Sample
 
 
 def pinned_observations(
@@ -28,9 +30,7 @@ def pinned_observations(
     return pinned
 
 
-def pin(
-    x: Float[Array, "horizon dim"], condition: Condition | None
-) -> Float[Array, "horizon dim"]:
+def pin(x: Sample, condition: Condition | None) -> Sample:
     """Writes the condition into ``x``; ``None`` leaves it unchanged."""
     if condition is None:
         return x

@@ -4,12 +4,12 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Int
 
 from diffreward.diffusion.condition import Condition, pin
 from diffreward.diffusion.process import Prediction, from_eps, q_sample
 from diffreward.diffusion.schedule import Schedule
-from diffreward.types import Metrics, PRNGKey, Scalar, Step, Traj
+from diffreward.types import Mask, Metrics, PRNGKey, Sample, Scalar, Step
 
 
 def draw_levels(key: PRNGKey, batch_size: int, num_steps: int) -> Int[Array, " batch"]:
@@ -26,13 +26,13 @@ def draw_levels(key: PRNGKey, batch_size: int, num_steps: int) -> Int[Array, " b
 def denoising_loss(
     predict: Callable[[Array, Array], Array],
     schedule: Schedule,
-    x_0: Traj,
+    x_0: Sample,
     t: Step,
-    eps: Traj,
+    eps: Sample,
     *,
     prediction: Prediction = "x_0",
-    weight: Float[Array, "horizon dim"] | None = None,
-    pinned: Bool[Array, "horizon dim"] | None = None,
+    weight: Sample | None = None,
+    pinned: Mask | None = None,
 ) -> tuple[Scalar, Metrics]:
     """Weighted mean squared error of one prediction.
 

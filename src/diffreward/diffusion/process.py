@@ -8,17 +8,15 @@ are the only doors.
 
 from typing import Literal, get_args
 
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 from diffreward.diffusion.schedule import Schedule
-from diffreward.types import EpsFn, Step
+from diffreward.types import EpsFn, Sample, Step
 
 Prediction = Literal["eps", "x_0", "v", "score"]
 
 
-def q_sample(
-    schedule: Schedule, x_0: Float[Array, "..."], t: Step, eps: Float[Array, "..."]
-) -> Float[Array, "..."]:
+def q_sample(schedule: Schedule, x_0: Sample, t: Step, eps: Sample) -> Sample:
     """Draws x_t ~ q(x_t | x_0) = N(sqrt(alpha_bar) x_0, sigma^2 I) from given noise."""
     return schedule.sqrt_alpha_bar[t] * x_0 + schedule.sigma[t] * eps
 
@@ -26,10 +24,10 @@ def q_sample(
 def to_eps(
     schedule: Schedule,
     prediction: Prediction,
-    x_t: Float[Array, "..."],
+    x_t: Sample,
     t: Step,
-    output: Float[Array, "..."],
-) -> Float[Array, "..."]:
+    output: Sample,
+) -> Sample:
     """Reads a model output of the named kind as predicted noise."""
     a, s = schedule.sqrt_alpha_bar[t], schedule.sigma[t]
     if prediction == "eps":
@@ -46,10 +44,10 @@ def to_eps(
 def from_eps(
     schedule: Schedule,
     prediction: Prediction,
-    x_t: Float[Array, "..."],
+    x_t: Sample,
     t: Step,
-    eps: Float[Array, "..."],
-) -> Float[Array, "..."]:
+    eps: Sample,
+) -> Sample:
     """Writes predicted (or true) noise as the named kind of output."""
     a, s = schedule.sqrt_alpha_bar[t], schedule.sigma[t]
     if prediction == "eps":
@@ -66,20 +64,20 @@ def from_eps(
 
 def posterior_mean(
     schedule: Schedule,
-    x_0: Float[Array, "..."],
-    x_t: Float[Array, "..."],
+    x_0: Sample,
+    x_t: Sample,
     t: Step,
-) -> Float[Array, "..."]:
+) -> Sample:
     """Mean of q(x_{t-1} | x_t, x_0); Ho et al. (2020), equation 7. Equals x_0 at t=0."""
     return schedule.posterior_x_0[t] * x_0 + schedule.posterior_x_t[t] * x_t
 
 
 def eps_of_mean(
     schedule: Schedule,
-    mean: Float[Array, "..."],
-    x_t: Float[Array, "..."],
+    mean: Sample,
+    x_t: Sample,
     t: Step,
-) -> Float[Array, "..."]:
+) -> Sample:
     """The noise prediction under which an ancestral step has the given mean."""
     x_0 = (mean - schedule.posterior_x_t[t] * x_t) / schedule.posterior_x_0[t]
     return to_eps(schedule, "x_0", x_t, t, x_0)

@@ -8,12 +8,12 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Int
 
 from diffreward.diffusion.condition import Condition, pin
 from diffreward.diffusion.process import from_eps, posterior_mean
 from diffreward.diffusion.schedule import Schedule
-from diffreward.types import EpsFn, PRNGKey, Step
+from diffreward.types import EpsFn, PRNGKey, Sample, Step
 
 Sampler = Literal["ddpm", "ddim"]
 
@@ -22,9 +22,9 @@ def ddpm_step(
     eps_fn: EpsFn,
     schedule: Schedule,
     key: PRNGKey,
-    x_t: Float[Array, "..."],
+    x_t: Sample,
     t: Step,
-) -> Float[Array, "..."]:
+) -> Sample:
     """One ancestral step x_t -> x_{t-1}; Ho et al. (2020), algorithm 2.
 
     The variance is the posterior's, which is zero at t=0: the last step returns its mean.
@@ -39,11 +39,11 @@ def ddim_step(
     eps_fn: EpsFn,
     schedule: Schedule,
     key: PRNGKey,
-    x_t: Float[Array, "..."],
+    x_t: Sample,
     t: Step,
     t_next: Step,
     eta: float = 0.0,
-) -> Float[Array, "..."]:
+) -> Sample:
     """One DDIM step to level ``t_next`` (-1: clean); Song et al. (2021), equation 12."""
     eps = eps_fn(x_t, t)
     x_0 = from_eps(schedule, "x_0", x_t, t, eps)
@@ -80,7 +80,7 @@ def sample(
     method: Sampler = "ddpm",
     num_evaluations: int | None = None,
     eta: float = 0.0,
-) -> Float[Array, "..."]:
+) -> Sample:
     """Draws one sample of the given shape from x_T ~ N(0, I).
 
     Args:

@@ -1,0 +1,26 @@
+"""Networks of one trajectory and a noise level: denoisers and scalar rewards."""
+
+from diffreward.networks.layers import Activation
+from diffreward.networks.mlp import (
+    DifferenceOfSquares,
+    InnerProductReward,
+    ScalarReward,
+    TrajectoryMLP,
+    WindowReward,
+    split_windows,
+)
+from diffreward.networks.temporal import TemporalUnet
+from diffreward.networks.value import SingleStepRewardMLP, ValueFunction
+
+__all__ = [
+    "Activation",
+    "DifferenceOfSquares",
+    "InnerProductReward",
+    "ScalarReward",
+    "SingleStepRewardMLP",
+    "TemporalUnet",
+    "TrajectoryMLP",
+    "ValueFunction",
+    "WindowReward",
+    "split_windows",
+]

@@ -8,11 +8,11 @@ from typing import Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
 from diffreward.diffusion import Schedule
 from diffreward.reward.pair import Pair, posterior_means, relative_score
-from diffreward.types import Metrics, RewardFn, Scalar, Step, Traj
+from diffreward.types import Mask, Metrics, RewardFn, Sample, Scalar, Step
 
 Preset = Literal["score", "paper"]
 
@@ -20,12 +20,12 @@ Preset = Literal["score", "paper"]
 class Alignment(NamedTuple):
     """Where the reward is differentiated, what it is compared with, and how much."""
 
-    point: Float[Array, "horizon dim"]
-    target: Float[Array, "horizon dim"]
+    point: Sample
+    target: Sample
     weight: Float[Array, ""]
 
 
-def align(pair: Pair, x_t: Traj, t: Step, preset: Preset = "score") -> Alignment:
+def align(pair: Pair, x_t: Sample, t: Step, preset: Preset = "score") -> Alignment:
     """Evaluation point, target and weight of one preset; nothing is differentiated.
 
     ``score``: at x_t, against the relative score, with the v-weight sigma^2 / alpha_bar
@@ -51,12 +51,12 @@ def align(pair: Pair, x_t: Traj, t: Step, preset: Preset = "score") -> Alignment
 
 def alignment_loss(
     reward_fn: RewardFn,
-    x_t: Traj,
+    x_t: Sample,
     t: Step,
-    target: Traj,
+    target: Sample,
     *,
     weight: Float[Array, ""] | float = 1.0,
-    mask: Bool[Array, "horizon dim"] | None = None,
+    mask: Mask | None = None,
 ) -> tuple[Scalar, Metrics]:
     """Weighted mean squared distance of the reward's gradient to ``target``.
 

@@ -8,12 +8,12 @@ reward and loss-based membership inference use the same gap with other weights.
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
 from diffreward.diffusion import Condition, from_eps, pin, q_sample
 from diffreward.diffusion.schedule import Schedule
 from diffreward.reward.pair import Pair
-from diffreward.types import EpsFn, PRNGKey, Traj
+from diffreward.types import EpsFn, Mask, PRNGKey, Sample
 
 
 def elbo_weights(schedule: Schedule) -> Float[Array, " num_steps"]:
@@ -29,10 +29,10 @@ def elbo_weights(schedule: Schedule) -> Float[Array, " num_steps"]:
 def log_ratio(
     pair: Pair,
     key: PRNGKey,
-    x_0: Traj,
+    x_0: Sample,
     *,
-    pinned: Bool[Array, "horizon dim"] | None = None,
-    mask: Bool[Array, "horizon dim"] | None = None,
+    pinned: Mask | None = None,
+    mask: Mask | None = None,
     num_noises: int = 1,
 ) -> Float[Array, " num_steps"]:
     """Estimate of log p_expert(x_0) - log p_base(x_0), split over noise levels.

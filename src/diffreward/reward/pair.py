@@ -2,13 +2,12 @@
 
 from typing import NamedTuple
 
-import jax
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 from diffreward.data.normaliser import Normaliser
 from diffreward.diffusion import Schedule, from_eps, posterior_mean
-from diffreward.types import EpsFn, Step
+from diffreward.types import EpsFn, Sample, Step
 
 
 class Diffusion(NamedTuple):
@@ -75,16 +74,12 @@ def make_pair(base: Diffusion, expert: Diffusion) -> Pair:
     return Pair(base.eps_fn, shifted, base.schedule)
 
 
-def relative_score(
-    pair: Pair, x_t: Float[Array, "..."], t: Step
-) -> Float[Array, "..."]:
+def relative_score(pair: Pair, x_t: Sample, t: Step) -> Sample:
     """Score of the expert minus score of the base, (eps_base - eps_expert) / sigma."""
     return (pair.base(x_t, t) - pair.expert(x_t, t)) / pair.schedule.sigma[t]
 
 
-def posterior_means(
-    pair: Pair, x_t: Float[Array, "..."], t: Step
-) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
+def posterior_means(pair: Pair, x_t: Sample, t: Step) -> tuple[Sample, Sample]:
     """Means of the next ancestral step under base and expert."""
 
     def mean(eps_fn: EpsFn) -> Array:
@@ -92,12 +87,3 @@ def posterior_means(
         return posterior_mean(pair.schedule, x_0, x_t, t)
 
     return mean(pair.base), mean(pair.expert)
-
-
-def stop_gradients(pair: Pair) -> Pair:
-    """The pair with no gradient through either model's input or parameters."""
-
-    def frozen(eps_fn: EpsFn) -> EpsFn:
-        return lambda x_t, t: jax.lax.stop_gradient(eps_fn(x_t, t))
-
-    return Pair(frozen(pair.base), frozen(pair.expert), pair.schedule)

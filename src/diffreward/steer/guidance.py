@@ -10,10 +10,10 @@ from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
 from diffreward.diffusion import Schedule, eps_of_mean, from_eps, posterior_mean
-from diffreward.types import EpsFn, RewardFn, Scalar
+from diffreward.types import EpsFn, Mask, RewardFn, Scalar
 
 Space = Literal["eps", "mean", "input"]
 
@@ -27,7 +27,7 @@ def guide(
     space: Space = "eps",
     scale_by_variance: bool = True,
     t_stop: int = 0,
-    pinned: Bool[Array, "horizon dim"] | None = None,
+    pinned: Mask | None = None,
 ) -> EpsFn:
     """Steers a model along the gradient of a reward.
 
@@ -84,7 +84,7 @@ def guide_by_difference(
     expert: EpsFn,
     scale: Float[Array, ""] | float,
     *,
-    pinned: Bool[Array, "horizon dim"] | None = None,
+    pinned: Mask | None = None,
 ) -> EpsFn:
     """Steers with the score difference itself: the upper bound for any reward.
 

@@ -1,0 +1,38 @@
+"""Reading of the argument after the colon: ``--config=configs/x.py:umaze,smoke``."""
+
+import difflib
+from collections.abc import Collection
+
+
+def choose(kind: str, name: object, known: Collection[str]) -> str:
+    """Returns ``name`` if known.
+
+    Raises:
+        ValueError: with the nearest known name.
+    """
+    if name in known:
+        return str(name)
+    near = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.0)
+    raise ValueError(
+        f"unknown {kind} {name!r}; did you mean {near[0]!r}? "
+        f"(known: {', '.join(sorted(known))})"
+    )
+
+
+def parse_switches(argument: str, **kinds: Collection[str]) -> dict[str, str]:
+    """Splits ``"umaze,smoke"`` into one value per kind.
+
+    The first name of every kind is its default; order does not matter.
+
+    Raises:
+        ValueError: for a name of no kind, with the nearest one, or two of one kind.
+    """
+    chosen: dict[str, str] = {}
+    everything = [name for names in kinds.values() for name in names]
+    for word in filter(None, (w.strip() for w in (argument or "").split(","))):
+        choose("switch", word, everything)
+        kind = next(k for k, names in kinds.items() if word in names)
+        if kind in chosen:
+            raise ValueError(f"two values for {kind}: {chosen[kind]!r} and {word!r}")
+        chosen[kind] = word
+    return {kind: chosen.get(kind, next(iter(names))) for kind, names in kinds.items()}

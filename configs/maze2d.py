@@ -1,0 +1,173 @@
+"""Maze2D: base and eight goal experts of one maze, their rewards, maps and steering.
+
+    python -m experiments.maze2d --config=configs/maze2d.py:umaze --workdir=runs/umaze
+
+Switches after the colon: a maze (umaze, open, medium, large) and a preset:
+
+    cpu    (default) all eight goals in about ten minutes on two cores (U-maze)
+    smoke  every stage, two goals, about a minute; checks the path, not the figures
+    gpu    the cpu preset with larger networks, batches and more steps
+    paper  the published settings: temporal U-Net, H=256, T=100, LeakyReLU window
+           reward, base-mean evaluation (days on two cores)
+
+Any key below can be overridden: ``--config.rewards.steps=4000``. Expected results of
+``umaze`` and ``medium`` at the cpu preset stand in the README with their commands.
+"""
+
+from ml_collections import ConfigDict
+
+from configs.common import parse_switches
+
+# Control steps per plan, and physics steps (of 10 ms) per control step: a plan must be
+# long enough to cross its maze.
+MAZES = {"umaze": (40, 6), "open": (24, 6), "medium": (64, 8), "large": (96, 8)}
+PRESETS = ("cpu", "smoke", "gpu", "paper")
+
+
+def get_config(argument: str = "umaze") -> ConfigDict:
+    """Builds the config of one maze and preset."""
+    switches = parse_switches(argument, maze=MAZES, preset=PRESETS)
+    maze, preset = switches["maze"], switches["preset"]
+    horizon, frame_skip = MAZES[maze]
+    c = ConfigDict()
+    c.maze = maze
+    c.seed = 0
+    c.goals = tuple(range(1, 9))  # which of the maze's eight goals have an expert
+
+    c.data = d = ConfigDict()
+    d.base_transitions = 400_000
+    d.expert_transitions = 120_000  # per goal
+    d.frame_skip = frame_skip
+    d.action_noise = 0.3  # std added to the controller's action before clipping
+    d.hold = horizon  # control steps an episode goes on after reaching its target
+    d.max_steps = 300  # an episode that has not arrived by then is dropped
+    d.processes = 2
+
+    c.model = m = ConfigDict()
+    m.horizon = horizon
+    m.pad = False  # also windows that run past the end of an episode
+    m.mask_padding = True  # rows past the end of an episode are left out of losses
+    m.pinned = (0,)  # steps whose observation is a condition
+    m.num_steps = 32  # noise levels T
+    m.schedule = "cosine"
+    m.network = "mlp"  # or "unet"
+    m.width = 256
+    m.depth = 3
+    m.dim_mults = (1, 4, 8)  # of the unet
+    m.clip = 0.0  # clamp of the predicted clean sample; 0 for none
+    m.action_weight = 1.0  # of the first action, in the loss
+
+    c.base = _training(steps=5000, batch_size=256, learning_rate=1e-3)
+    c.experts = _training(steps=1600, batch_size=128, learning_rate=5e-4)
+    c.experts.init = "base"  # or "scratch"
+
+    c.rewards = r = _training(steps=1500, batch_size=128, learning_rate=1e-3)
+    r.preset = "score"  # or "paper"
+    r.network = "inner"  # inner, scalar, squares
+    r.width = 256
+    r.depth = 3
+    r.window = 0  # 0: one network over the whole horizon
+    r.strided = False
+    r.source = "mixed"  # where x_0 comes from: base, expert, mixed or models
+    r.seeds = 1
+
+    c.window_rewards = w = _training(steps=1000, batch_size=128, learning_rate=1e-3)
+    w.preset = "score"
+    w.network = "inner"
+    w.width = 128
+    w.depth = 2
+    w.window = 8
+    w.strided = False
+    w.source = "mixed"
+    w.seeds = 1
+
+    c.evaluation = e = ConfigDict()
+    e.episodes = 200  # test episodes per class, for AUROC and correlations
+    e.windows = 200  # held-out windows per class
+    e.noises = 2  # noises per level
+    e.plans = 200  # start states for steering
+    e.scales = (0.5, 1.0, 2.0)
+    e.space = "eps"
+    e.reach = 0.5  # metres (half a cell) from the goal that count as reached
+    e.map_episodes = 400
+    e.map_bin = 0.2  # metres
+    e.map_smoothing = 1.0  # bins
+    e.map_min_count = 20  # positions a bin needs to be shown
+
+    if preset == "smoke":
+        _smoke(c)
+    elif preset == "gpu":
+        _gpu(c)
+    elif preset == "paper":
+        _paper(c)
+    return c.lock()
+
+
+def _training(*, steps: int, batch_size: int, learning_rate: float) -> ConfigDict:
+    t = ConfigDict()
+    t.steps = steps
+    t.batch_size = batch_size
+    t.learning_rate = learning_rate
+    t.schedule = "cosine"
+    t.warmup = 0
+    t.clip_norm = 1.0  # global gradient norm; 0 for none
+    t.clip_value = 0.0  # per entry; 0 for none
+    t.ema_decay = 0.998
+    t.accumulate = 1  # microbatches per step
+    t.bfloat16 = False
+    t.steps_per_dispatch = 50
+    t.checkpoint_every = 500
+    return t
+
+
+def _smoke(c: ConfigDict) -> None:
+    c.goals = (1, 8)
+    c.data.base_transitions = c.data.expert_transitions = 20_000
+    c.model.width = 128
+    c.base.steps, c.experts.steps = 600, 300
+    c.rewards.steps, c.window_rewards.steps = 300, 300
+    c.rewards.width = c.window_rewards.width = 64
+    for t in (c.base, c.experts, c.rewards, c.window_rewards):
+        t.batch_size = 64
+        t.checkpoint_every = 100
+    c.evaluation.episodes = c.evaluation.windows = c.evaluation.plans = 48
+    c.evaluation.map_episodes = 60
+    c.evaluation.map_min_count = 4
+    c.evaluation.noises = 1
+
+
+def _gpu(c: ConfigDict) -> None:
+    c.data.base_transitions, c.data.expert_transitions = 4_000_000, 1_000_000
+    c.model.width, c.rewards.width, c.window_rewards.width = 1024, 1024, 256
+    c.model.num_steps = 64
+    c.base.steps, c.experts.steps = 50_000, 20_000
+    c.rewards.steps, c.window_rewards.steps = 20_000, 10_000
+    for t in (c.base, c.experts, c.rewards, c.window_rewards):
+        t.batch_size = 512
+        t.steps_per_dispatch = 500
+        t.checkpoint_every = 5000
+    c.rewards.seeds = 3
+
+
+def _paper(c: ConfigDict) -> None:
+    """Settings of the published code; the shared normaliser and split stay ours."""
+    c.data.base_transitions = c.data.expert_transitions = 10_000_000
+    c.data.frame_skip, c.data.hold, c.data.max_steps = 1, 0, 1000
+    c.data.action_noise = 0.0
+    m = c.model
+    m.horizon, m.num_steps, m.pinned, m.clip = 256, 100, (0, -1), 1.0
+    m.network, m.mask_padding = "unet", False
+    for t, steps, batch_size, rate in (
+        (c.base, 500_000, 128, 2e-4),
+        (c.experts, 500_000, 128, 2e-4),
+        (c.rewards, 100_000, 256, 5e-5),
+        (c.window_rewards, 100_000, 256, 5e-5),
+    ):
+        t.steps, t.batch_size, t.learning_rate = steps, batch_size, rate
+        t.schedule, t.clip_norm, t.ema_decay = "constant", 0.0, 0.995
+        t.checkpoint_every = 5000
+    c.experts.init = "scratch"
+    for r, window in ((c.rewards, 256), (c.window_rewards, 4)):
+        r.preset, r.network, r.source = "paper", "paper", "base"
+        r.window, r.strided = window, True
+    c.evaluation.space = "input"

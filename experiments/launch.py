@@ -1,0 +1,264 @@
+"""Command lines and training stages, shared by all experiments."""
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import app, flags
+from jax import Array
+from ml_collections import ConfigDict, config_flags
+
+from diffreward import data as d
+from diffreward import report, train
+from diffreward.reward import metrics
+from diffreward.steer import plan
+from diffreward.types import Params
+from experiments import tasks
+
+EVALUATION_WINDOWS = 128
+"""Held-out windows per class looked at while training."""
+
+
+def run(
+    main: Callable[[ConfigDict, Path], Any], config: str, workdir: str, doc: str | None
+) -> None:
+    """Parses ``--config`` and ``--workdir`` and runs an experiment.
+
+    Errors a user can act on end with one line on stderr and exit status 1.
+    """
+    flag = config_flags.DEFINE_config_file("config", config, "What to run.")
+    folder = flags.DEFINE_string("workdir", workdir, "Where every stage is written.")
+    wandb = flags.DEFINE_string("wandb", None, "Mirror metrics to this wandb project.")
+    sys.modules["__main__"].__doc__ = doc
+
+    def guarded(_: list[str]) -> None:
+        global _wandb
+        _wandb = {"project": wandb.value} if wandb.value else None
+        try:
+            main(flag.value, Path(folder.value))
+        except (ValueError, OSError, train.Diverged, report.StaleRunError) as error:
+            print(f"error: {error}", file=sys.stderr)
+            sys.exit(1)
+
+    try:
+        app.run(guarded)
+    except ValueError as error:  # a config argument that get_config refuses
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+_wandb: dict[str, Any] | None = None
+
+
+def train_stage(
+    folder: Path,
+    task: train.Task,
+    config: ConfigDict,
+    *,
+    settings: dict[str, Any],
+    inputs: dict[str, str],
+    data: Any,
+    data_axes: Any = None,
+    frozen: Any = None,
+    frozen_axes: Any = None,
+    population: int | None = None,
+    seed: int,
+    evaluate: Callable[[train.TrainState], dict[str, Any]],
+) -> Params:
+    """Trains one stage from where it stands; returns averaged parameters on the host."""
+    # How often a run is written and how it is batched for the device is no setting.
+    free = ("checkpoint_every",)
+    asked = {k: v for k, v in config.to_dict().items() if k not in free}
+    settings = {**settings, "training": asked, "seed": seed, "population": population}
+    done = report.open_stage(folder, settings, inputs)
+    began = time.time()
+    state = train.fit(
+        task,
+        tasks.optimiser(config),
+        data=data,
+        frozen=frozen,
+        data_axes=data_axes,
+        frozen_axes=frozen_axes,
+        population=population,
+        steps=config.steps,
+        seed=seed,
+        workdir=folder,
+        name=folder.name,
+        ema_decay=config.ema_decay,
+        accumulate=config.accumulate,
+        compute_dtype=jnp.bfloat16 if config.bfloat16 else None,
+        mesh=train.make_mesh(jax.device_count()),
+        steps_per_dispatch=config.steps_per_dispatch,
+        log_every=config.steps_per_dispatch,
+        checkpoint_every=config.checkpoint_every,
+        evaluate=evaluate,
+        evaluate_every=max(config.steps // 5, 1),
+        wandb=_wandb,
+    )
+    params = jax.device_get(state.ema_params)
+    if not done:
+        report.close_stage(
+            folder, {"steps": config.steps, "seconds_in_last_call": time.time() - began}
+        )
+    return params
+
+
+def held_out(windows: d.Windows, members: int, horizon: int) -> dict[str, np.ndarray]:
+    """A fixed batch of windows: (members, batch, ...) or (batch, ...) for 0 members."""
+    key = jax.random.key(0)
+    one = lambda w: d.draw(w, key, EVALUATION_WINDOWS, horizon)
+    draw = jax.vmap(one, in_axes=(d.MEMBER_AXES,)) if members else one
+    return jax.device_get(jax.jit(draw)(windows))
+
+
+def denoising_error(
+    model: tasks.Model, windows: d.Windows, axes: Any = None
+) -> Callable[[train.TrainState], dict[str, Any]]:
+    """Validation loss of the averaged parameters on a fixed batch."""
+    members = 0 if axes is None else len(windows.count)
+    task = tasks.denoising_task(model, EVALUATION_WINDOWS)
+    batch = held_out(windows, members, model.shape[0])
+    loss = lambda p, b: task.loss(p, None, jax.random.key(1), b)[0]
+    error = jax.jit(jax.vmap(loss) if members else loss)
+    return lambda state: {"loss": error(jax.device_get(state.ema_params), batch)}
+
+
+def fvu_by_level(
+    model: tasks.Model, reward: tasks.Reward, frozen: Any, sets: dict[str, Any], axes: Any
+) -> Callable[[train.TrainState], dict[str, Any]]:
+    """Held-out fraction of variance unexplained, in all and per noise level.
+
+    Besides, ``time_gradient``: norm of the loss gradient in the reward's time path. A
+    reward in score units whose time path gets none cannot learn the noise level.
+    """
+    horizon = model.shape[0]
+    members = len(sets["expert"].count)
+    base = held_out(sets["base"], 0, horizon)["x_0"]
+    expert = held_out(sets["expert"], members, horizon)["x_0"]
+    pinned = None if reward.preset == "paper" else model.pinned
+
+    def of_member(params: Params, expert_params: Params, x_expert: Array) -> tuple:
+        x_0 = jnp.concatenate([base, x_expert])
+        pair = tasks.make_params_pair(model, frozen["base"], expert_params)
+
+        def variances(params: Params) -> tuple[Array, Array]:
+            one = lambda x, k: metrics.variance_by_level(
+                reward.reward_fn(params), pair, k, x, preset=reward.preset, pinned=pinned
+            )
+            keys = jax.random.split(jax.random.key(2), x_0.shape[0])
+            residual, signal = jax.vmap(one)(x_0, keys)
+            return residual.sum(0), signal.sum(0)
+
+        residual, signal = variances(params)
+        gradient = jax.grad(lambda p: variances(p)[0].sum())(params)
+        return residual, signal, gradient
+
+    def one_member(args: tuple) -> tuple:
+        residual, signal, gradient = of_member(*args)
+        return residual, signal, _time_norm(gradient)
+
+    measure = jax.jit(lambda *args: jax.lax.map(one_member, args))
+
+    def evaluate(state: train.TrainState) -> dict[str, Any]:
+        params = jax.device_get(state.ema_params)
+        residual, signal, norm = jax.device_get(
+            measure(params, frozen["expert"], expert)
+        )
+        if reward.preset == "score" and not np.all(norm > 0):
+            raise ValueError(
+                "the time path of the reward receives no gradient; use a network with "
+                "smooth activations"
+            )
+        levels = residual.sum(0) / signal.sum(0)
+        return {
+            "fvu": residual.sum(1) / signal.sum(1),
+            **{f"fvu_level/{t:03d}": float(v) for t, v in enumerate(levels)},
+            "time_gradient": norm,
+        }
+
+    return evaluate
+
+
+def _time_norm(gradient: Params) -> Array:
+    """Norm over the parameters whose path names time or its modulation."""
+    leaves = jax.tree_util.tree_leaves_with_path(gradient)
+    chosen = [
+        jnp.sum(jnp.square(leaf))
+        for path, leaf in leaves
+        if any(name in jax.tree_util.keystr(path) for name in ("time", "film"))
+    ]
+    return jnp.sqrt(jnp.stack(chosen).sum())
+
+
+def model_samples(
+    model: tasks.Model,
+    base: Params,
+    experts: Params,
+    maze: d.Maze,
+    normaliser: d.Normaliser,
+    seed: int,
+    count: int = 2048,
+) -> dict[str, d.Windows]:
+    """Windows drawn from the two models alone (the paper's algorithm 2).
+
+    Half start at rest at free places of the maze, half go on from a state inside one of
+    the first half, so that moving states are conditions too.
+
+    Raises:
+        ValueError: if the models are conditioned on more than the first state.
+    """
+    if bool(model.pinned[1:].any()):
+        raise ValueError(
+            "source='models' starts from first states only, but model.pinned also holds "
+            "later steps; set model.pinned=(0,)"
+        )
+    horizon, dim = model.shape
+    act_dim = dim - 4
+    rng = np.random.default_rng(seed)
+    states = np.zeros((count // 2, dim), np.float32)
+    states[:, act_dim : act_dim + 2] = d.sample_free(maze, rng, len(states))
+    states = d.normalise(normaliser, states)
+    key = jax.random.key(seed)
+
+    @jax.jit
+    def draw(params: Params, key: Array, states: Array) -> Array:
+        known = jnp.broadcast_to(states[:, None], (len(states), horizon, dim))
+        return plan(model.eps_fn(params), model.schedule, key, known, model.pinned)
+
+    def bank(params: Params, member: int) -> np.ndarray:
+        first_key, next_key = jax.random.split(jax.random.fold_in(key, member))
+        first = np.asarray(draw(params, first_key, states))
+        inside = first[np.arange(len(first)), rng.integers(1, horizon, len(first))]
+        return np.concatenate([first, np.asarray(draw(params, next_key, inside))])
+
+    members = jax.tree.leaves(experts)[0].shape[0]
+    zero = -(normaliser.shift / normaliser.scale)[:act_dim]
+    as_windows = lambda x: _sample_windows(x, zero)
+    expert_banks = [
+        as_windows(bank(jax.tree.map(lambda x, i=i: x[i], experts), i + 1))
+        for i in range(members)
+    ]
+    return {"base": as_windows(bank(base, 0)), "expert": d.stack_windows(expert_banks)}
+
+
+def _sample_windows(x: np.ndarray, zero_action: np.ndarray) -> d.Windows:
+    """Whole samples (N, horizon, dim) as the windows of a dataset."""
+    count, horizon, dim = x.shape
+    start = np.arange(count, dtype=np.int32) * horizon
+    number = lambda n: np.asarray(n, np.int32)
+    return d.Windows(
+        rows=x.reshape(-1, dim),
+        start=start,
+        last=start + number(horizon - 1),
+        pad=zero_action.astype(np.float32),
+        stride=number(1),
+        group_start=number([0]),
+        group_size=number([count]),
+        offset=number(0),
+        count=number(1),
+    )

@@ -1,0 +1,253 @@
+"""Maze2D, from physics to reward maps: data -> base -> experts -> rewards -> report.
+
+Every stage has a folder under --workdir and is skipped once finished; run the same
+command again after any interruption.
+"""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from configs.common import choose
+from diffreward import data as d
+from diffreward import report
+from diffreward.types import Params
+from experiments import launch, maze2d_evaluate, maze2d_page, tasks
+
+
+class Prepared(NamedTuple):
+    """The data of one run: episodes by split, and the coordinates of every model."""
+
+    maze: d.Maze
+    normaliser: d.Normaliser
+    base: dict[str, d.Episodes]
+    experts: list[dict[str, d.Episodes]]
+
+
+def main(config: ConfigDict, workdir: Path) -> dict[str, Any]:
+    """Runs every stage that has not finished; returns the final report."""
+    began = time.time()
+    check(config)
+    make_data(config, workdir)
+    prepared = prepare(config, workdir)
+    model = tasks.build_model(config.model, act_dim=2, obs_dim=4)
+
+    base = train_base(config, workdir, prepared, model)
+    experts = train_experts(config, workdir, prepared, model, base)
+    rewards = {
+        name: train_rewards(config, workdir, prepared, model, base, experts, name)
+        for name in ("rewards", "window_rewards")
+    }
+    folder = workdir / "evaluation"
+    inputs = {n: report.stage_digest(workdir / n) for n in ("data", *rewards)}
+    settings = {"evaluation": config.evaluation.to_dict()}
+    if not report.open_stage(folder, settings, inputs):
+        results = maze2d_evaluate.evaluate(
+            config, folder, prepared, model, base, experts, rewards
+        )
+        report.close_stage(folder, results)
+    result = report.read_json(folder / "report.json")
+    maze2d_page.write(config, workdir, prepared, result)
+    print(f"report: {workdir / 'report.md'} ({time.time() - began:.0f} s in this call)")
+    return result
+
+
+def check(config: ConfigDict) -> None:
+    """Refuses values that a stage would only meet much later."""
+    choose("maze", config.maze, d.MAZE_NAMES)
+    goals = list(config.goals)
+    if not goals or not set(goals) <= set(range(1, 9)) or len(set(goals)) < len(goals):
+        raise ValueError(f"goals must be different numbers from 1 to 8, got {goals}")
+    model = tasks.build_model(config.model, act_dim=2, obs_dim=4)
+    for name in ("rewards", "window_rewards"):
+        section = config[name]
+        choose(f"{name}.source", section.source, tasks.SOURCES)
+        window = section.window or config.model.horizon
+        if config.model.horizon % window:
+            raise ValueError(
+                f"{name}.window={window} does not divide "
+                f"model.horizon={config.model.horizon}; choose a divisor"
+            )
+        tasks.build_reward(section, model)
+    choose("experts.init", config.experts.init, ("base", "scratch"))
+    choose("evaluation.space", config.evaluation.space, ("eps", "mean", "input"))
+
+
+def make_data(config: ConfigDict, workdir: Path) -> None:
+    """Generates base and expert trajectories in the simulator."""
+    folder, section = workdir / "data", config.data
+    settings = {
+        "maze": config.maze,
+        "goals": list(config.goals),
+        "seed": config.seed,
+        # How many processes share the work changes no byte of it.
+        "data": {k: v for k, v in section.to_dict().items() if k != "processes"},
+    }
+    if report.open_stage(folder, settings):
+        print("data: done before")
+        return
+    recipe = d.Recipe(
+        frame_skip=section.frame_skip,
+        action_noise=section.action_noise,
+        hold=section.hold,
+        max_steps=section.max_steps,
+    )
+    began = time.time()
+    kinds: tuple[tuple[str, tuple, int], ...] = (
+        ("base", (None,), section.base_transitions),
+        ("experts", tuple(config.goals), section.expert_transitions),
+    )
+    for name, goals, transitions in kinds:
+        d.generate(
+            folder / name,
+            config.maze,
+            goals,
+            transitions=transitions,
+            seed=config.seed,
+            recipe=recipe,
+            processes=section.processes,
+        )
+    report.close_stage(folder, {"seconds": time.time() - began})
+
+
+def prepare(config: ConfigDict, workdir: Path) -> Prepared:
+    """Reads the data, splits it by episode and fits the shared normaliser."""
+    folder = workdir / "data"
+
+    def by_split(episodes: d.Episodes, seed: int) -> dict[str, d.Episodes]:
+        parts = d.split_episodes(len(episodes.starts), seed)
+        return {name: d.select(episodes, index) for name, index in parts.items()}
+
+    base = by_split(d.load(folder / "base", config.maze, None), config.seed)
+    experts = [
+        by_split(d.load(folder / "experts", config.maze, goal), config.seed)
+        for goal in config.goals
+    ]
+    normaliser = d.fit_limits(d.transitions(base["train"]))
+    return Prepared(d.make_maze(config.maze), normaliser, base, experts)
+
+
+def windows(config: ConfigDict, prepared: Prepared, episodes: d.Episodes) -> d.Windows:
+    """Windows of one set of episodes."""
+    return d.make_windows(
+        episodes,
+        prepared.normaliser,
+        horizon=config.model.horizon,
+        pad=config.model.pad,
+        balance="episode",
+    )
+
+
+def expert_windows(config: ConfigDict, prepared: Prepared, split: str) -> d.Windows:
+    """Windows of all experts, one member each."""
+    return d.stack_windows(
+        [windows(config, prepared, expert[split]) for expert in prepared.experts]
+    )
+
+
+def train_base(
+    config: ConfigDict, workdir: Path, prepared: Prepared, model: tasks.Model
+) -> Params:
+    """Trains the base denoiser; returns its averaged parameters."""
+    task = tasks.denoising_task(model, config.base.batch_size)
+    return launch.train_stage(
+        workdir / "base",
+        task,
+        config.base,
+        settings={"model": config.model.to_dict()},
+        inputs={"data": report.stage_digest(workdir / "data")},
+        data=windows(config, prepared, prepared.base["train"]),
+        seed=config.seed,
+        evaluate=launch.denoising_error(
+            model, windows(config, prepared, prepared.base["validation"])
+        ),
+    )
+
+
+def train_experts(
+    config: ConfigDict,
+    workdir: Path,
+    prepared: Prepared,
+    model: tasks.Model,
+    base: Params,
+) -> Params:
+    """Trains one expert per goal in one program; parameters are stacked."""
+    initial = base if config.experts.init == "base" else None
+    task = tasks.denoising_task(model, config.experts.batch_size, initial)
+    inputs = {n: report.stage_digest(workdir / n) for n in ("data", "base")}
+    return launch.train_stage(
+        workdir / "experts",
+        task,
+        config.experts,
+        settings={"model": config.model.to_dict()},
+        inputs=inputs,
+        data=expert_windows(config, prepared, "train"),
+        data_axes=d.MEMBER_AXES,
+        population=len(config.goals),
+        seed=config.seed + 1,
+        evaluate=launch.denoising_error(
+            model, expert_windows(config, prepared, "validation"), d.MEMBER_AXES
+        ),
+    )
+
+
+def train_rewards(
+    config: ConfigDict,
+    workdir: Path,
+    prepared: Prepared,
+    model: tasks.Model,
+    base: Params,
+    experts: Params,
+    name: str,
+) -> Params:
+    """Trains goals x seeds rewards in one program; member = goal * seeds + seed."""
+    section = config[name]
+    reward = tasks.build_reward(section, model)
+    task = tasks.reward_task(model, reward, section.source, section.batch_size)
+    repeat: Callable[[Any], Any] = lambda x: np.repeat(np.asarray(x), section.seeds, 0)
+    inputs = {n: report.stage_digest(workdir / n) for n in ("data", "base", "experts")}
+
+    def sets(split: str) -> dict[str, d.Windows]:
+        members = expert_windows(config, prepared, split)
+        members = members._replace(
+            offset=repeat(members.offset), count=repeat(members.count)
+        )
+        source = {
+            "base": windows(config, prepared, prepared.base[split]),
+            "expert": members,
+        }
+        return source
+
+    data = sets("train")
+    axes: dict[str, Any] = {"base": None, "expert": d.MEMBER_AXES}
+    if section.source == "models":
+        data = launch.model_samples(
+            model, base, experts, prepared.maze, prepared.normaliser, config.seed
+        )
+        data["expert"] = data["expert"]._replace(
+            offset=repeat(data["expert"].offset), count=repeat(data["expert"].count)
+        )
+    frozen = {"base": base, "expert": jax.tree.map(repeat, experts)}
+    return launch.train_stage(
+        workdir / name,
+        task,
+        section,
+        settings={"model": config.model.to_dict()},
+        inputs=inputs,
+        data=data,
+        data_axes=axes,
+        frozen=frozen,
+        frozen_axes={"base": None, "expert": 0},
+        population=len(config.goals) * section.seeds,
+        seed=config.seed + 2,
+        evaluate=launch.fvu_by_level(model, reward, frozen, sets("validation"), axes),
+    )
+
+
+if __name__ == "__main__":
+    launch.run(main, "configs/maze2d.py:umaze", "runs/maze2d", __doc__)

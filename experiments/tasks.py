@@ -1,0 +1,258 @@
+"""What the training loop is given: denoising tasks and reward tasks.
+
+Only here do networks, diffusion and reward meet the trainer. Every experiment builds its
+models with :class:`Model` and :class:`Reward`, so all of them share losses and sampling.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from ml_collections import ConfigDict
+
+from configs.common import choose
+from diffreward.data import draw
+from diffreward.diffusion import (
+    Condition,
+    Schedule,
+    clip_x_0,
+    cosine,
+    denoising_loss,
+    draw_levels,
+    linear,
+    pin,
+    pinned_observations,
+    q_sample,
+    to_eps,
+)
+from diffreward.networks import (
+    DifferenceOfSquares,
+    InnerProductReward,
+    ScalarReward,
+    SingleStepRewardMLP,
+    TemporalUnet,
+    TrajectoryMLP,
+    WindowReward,
+)
+from diffreward.reward import Pair, align, alignment_loss, value_scale
+from diffreward.train import Task, make_optimiser
+from diffreward.types import EpsFn, Params, RewardFn
+
+SCHEDULES = {"cosine": cosine, "linear": linear}
+NETWORKS = ("mlp", "unet")
+REWARDS = ("inner", "scalar", "squares", "paper")
+SOURCES = ("base", "expert", "mixed", "models")
+
+
+class Model(NamedTuple):
+    """A denoiser without its parameters."""
+
+    network: Any
+    schedule: Schedule
+    pinned: Array
+    first_action: Array
+    """Mask of the entries that ``action_weight`` multiplies."""
+    action_weight: float
+    mask_padding: bool
+    clip: float
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Horizon and dim."""
+        return self.pinned.shape
+
+    def eps_fn(self, params: Params) -> EpsFn:
+        """Noise prediction under given parameters."""
+
+        def eps(x_t: Array, t: Array) -> Array:
+            x_0 = self.network.apply(params, x_t, t)
+            return to_eps(self.schedule, "x_0", x_t, t, x_0)
+
+        return clip_x_0(eps, self.schedule, self.clip) if self.clip else eps
+
+    def condition(self, x_0: Array) -> Condition:
+        """The condition that a clean trajectory fulfils."""
+        return Condition(self.pinned, x_0)
+
+
+class Reward(NamedTuple):
+    """A reward network without its parameters, in the units of one preset."""
+
+    network: Any
+    schedule: Schedule
+    preset: Any
+    num_windows: int
+
+    def reward_fn(self, params: Params) -> RewardFn:
+        """Reward of a whole noised trajectory: the sum over its windows."""
+        return self._scaled(params, self.num_windows)
+
+    def window_fn(self, params: Params) -> RewardFn:
+        """Reward of one window alone, its share of that sum."""
+        return self._scaled(params, 1)
+
+    def _scaled(self, params: Params, windows: int) -> RewardFn:
+        # The network is a mean over windows. In score units the sum is what adds up to
+        # a log density ratio; the published code keeps the mean.
+        count = 1 if self.preset == "paper" else windows
+
+        def rho(x_t: Array, t: Array) -> Array:
+            factor = count * value_scale(self.schedule, self.preset, t)
+            return factor * self.network.apply(params, x_t, t)
+
+        return rho
+
+
+def build_model(config: ConfigDict, act_dim: int, obs_dim: int) -> Model:
+    """Denoiser described by ``config.model``."""
+    horizon, dim = config.horizon, act_dim + obs_dim
+    choose("model.network", config.network, NETWORKS)
+    if config.network == "mlp":
+        network = TrajectoryMLP(width=config.width, depth=config.depth)
+    else:
+        network = TemporalUnet(dim_mults=tuple(config.dim_mults))
+    make_schedule = SCHEDULES[choose("model.schedule", config.schedule, SCHEDULES)]
+    first_action = jnp.zeros((horizon, dim), bool).at[0, :act_dim].set(True)
+    return Model(
+        network=network,
+        schedule=make_schedule(config.num_steps),
+        pinned=pinned_observations(horizon, act_dim, obs_dim, tuple(config.pinned)),
+        first_action=first_action,
+        action_weight=config.action_weight,
+        mask_padding=config.mask_padding,
+        clip=config.clip,
+    )
+
+
+def build_reward(config: ConfigDict, model: Model) -> Reward:
+    """Reward network described by ``config.rewards`` or ``config.window_rewards``."""
+    horizon = model.shape[0]
+    window = config.window or horizon
+    choose("network of the reward", config.network, REWARDS)
+    choose("preset of the reward", config.preset, ("score", "paper"))
+    if config.network == "inner":
+        net = InnerProductReward(TrajectoryMLP(config.width, config.depth))
+    elif config.network == "scalar":
+        net = ScalarReward(TrajectoryMLP(config.width, config.depth))
+    elif config.network == "squares":
+        net = DifferenceOfSquares(TrajectoryMLP(config.width, config.depth, out_dim=8))
+    else:
+        net = SingleStepRewardMLP(
+            hidden=(128, 64, 32), window=window, activation="leaky_relu"
+        )
+    if window < horizon:
+        net = WindowReward(net, window, strided=config.strided)
+    return Reward(net, model.schedule, config.preset, horizon // window)
+
+
+def optimiser(config: ConfigDict) -> Any:
+    """Optax chain of one training section."""
+    return make_optimiser(
+        config.learning_rate,
+        steps=config.steps,
+        warmup=config.warmup,
+        schedule=config.schedule,
+        clip_norm=config.clip_norm or None,
+        clip_value=config.clip_value or None,
+    )
+
+
+def denoising_task(model: Model, batch_size: int, initial: Params | None = None) -> Task:
+    """Trains a denoiser on windows; ``initial`` parameters are fine-tuned if given."""
+
+    def init(key: Array) -> Params:
+        if initial is not None:
+            return initial
+        x, t = jnp.zeros(model.shape), jnp.zeros((), jnp.int32)
+        return model.network.init(key, x, t)
+
+    def loss(params: Params, frozen: Any, key: Array, batch: Any) -> tuple:
+        del frozen
+
+        def one(x_0: Array, valid: Array, t: Array, eps: Array) -> tuple:
+            weight = jnp.where(model.first_action, model.action_weight, 1.0)
+            if model.mask_padding:
+                weight = weight * valid[:, None]
+            return denoising_loss(
+                lambda x_t, t: model.network.apply(params, x_t, t),
+                model.schedule,
+                x_0,
+                t,
+                eps,
+                weight=weight,
+                pinned=model.pinned,
+            )
+
+        x_0 = batch["x_0"]
+        t, eps = _draw_noise(key, x_0, model.schedule)
+        value, metrics = jax.vmap(one)(x_0, batch["valid"], t, eps)
+        return value.mean(), jax.tree.map(jnp.mean, metrics)
+
+    def batch(data: Any, key: Array) -> Any:
+        return draw(data, key, batch_size, model.shape[0])
+
+    return Task(init=init, loss=loss, draw=batch)
+
+
+def reward_task(model: Model, reward: Reward, source: str, batch_size: int) -> Task:
+    """Aligns a reward with a frozen pair.
+
+    ``frozen`` holds the parameters of ``base`` and ``expert``; ``data`` the windows of
+    both (for the source ``models``, windows of their own samples).
+    """
+    choose("source", source, SOURCES)
+
+    def init(key: Array) -> Params:
+        x, t = jnp.zeros(model.shape), jnp.zeros((), jnp.int32)
+        return reward.network.init(key, x, t)
+
+    def loss(params: Params, frozen: Any, key: Array, batch: Any) -> tuple:
+        pair = make_params_pair(model, frozen["base"], frozen["expert"])
+        rho = reward.reward_fn(params)
+        faithful = reward.preset == "paper"
+
+        def one(x_0: Array, valid: Array, t: Array, eps: Array) -> tuple:
+            x_t = q_sample(model.schedule, x_0, t, eps)
+            mask = jnp.ones(x_0.shape, bool)
+            if not faithful:  # the published code forgets conditioning and padding
+                x_t = pin(x_t, model.condition(x_0))
+                mask = ~model.pinned
+                if model.mask_padding:
+                    mask = mask & valid[:, None]
+            part = align(pair, x_t, t, reward.preset)
+            return alignment_loss(
+                rho, part.point, t, part.target, weight=part.weight, mask=mask
+            )
+
+        x_0 = batch["x_0"]
+        t, eps = _draw_noise(key, x_0, model.schedule)
+        value, metrics = jax.vmap(one)(x_0, batch["valid"], t, eps)
+        fvu = metrics["residual"].sum() / metrics["signal"].sum()
+        return value.mean(), {"fvu": fvu}
+
+    def batch(data: Any, key: Array) -> Any:
+        horizon = model.shape[0]
+        if source in ("base", "expert"):
+            return draw(data[source], key, batch_size, horizon)
+        halves = [
+            draw(data[name], jax.random.fold_in(key, i), batch_size // 2, horizon)
+            for i, name in enumerate(("base", "expert"))
+        ]
+        return jax.tree.map(lambda b, e: jnp.concatenate([b, e]), *halves)
+
+    return Task(init=init, loss=loss, draw=batch)
+
+
+def make_params_pair(model: Model, base: Params, expert: Params) -> Pair:
+    """The pair of one architecture under two sets of parameters."""
+    return Pair(model.eps_fn(base), model.eps_fn(expert), model.schedule)
+
+
+def _draw_noise(key: Array, x_0: Array, schedule: Schedule) -> tuple[Array, Array]:
+    """Levels (stratified, in random order) and noises of a batch."""
+    level_key, order_key, noise_key = jax.random.split(key, 3)
+    t = draw_levels(level_key, x_0.shape[0], schedule.num_steps)
+    # Batches may be ordered (base first); levels must not be tied to that order.
+    t = jax.random.permutation(order_key, t)
+    return t, jax.random.normal(noise_key, x_0.shape)

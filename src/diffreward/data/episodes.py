@@ -1,0 +1,153 @@
+"""Episodes as flat arrays: the one format every data source is turned into."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from numpy.typing import ArrayLike
+
+
+class Episodes(NamedTuple):
+    """Rows of all episodes, end to end; ``source`` says where they came from.
+
+    Episode ``e`` is the rows ``starts[e] : starts[e] + lengths[e]``. A terminal ends
+    the task, a timeout only the recording.
+    """
+
+    observations: Float[np.ndarray, "rows obs"]
+    actions: Float[np.ndarray, "rows act"]
+    rewards: Float[np.ndarray, " rows"]
+    terminals: Bool[np.ndarray, " rows"]
+    timeouts: Bool[np.ndarray, " rows"]
+    starts: Int[np.ndarray, " episodes"]
+    lengths: Int[np.ndarray, " episodes"]
+    source: str
+
+    @classmethod
+    def from_arrays(
+        cls,
+        observations: ArrayLike,
+        actions: ArrayLike,
+        *,
+        rewards: ArrayLike | None = None,
+        terminals: ArrayLike | None = None,
+        timeouts: ArrayLike | None = None,
+        source: str = "arrays",
+    ) -> "Episodes":
+        """Checks flat arrays and cuts them where a terminal or timeout is set.
+
+        Flags may be bool or 0/1 integers; (rows, 1) columns are accepted. The last row
+        always ends an episode. Missing rewards are zero.
+
+        Raises:
+            ValueError: data that is empty, not finite, of the wrong rank, length or
+                type, or whose episode ends are ambiguous; the message names the
+                source, the key and the row.
+        """
+        observations = _numbers(source, "observations", observations, ndim=2)
+        rows = len(observations)
+        if rows == 0:
+            raise ValueError(f"{source}: observations: no rows")
+        actions = _numbers(source, "actions", actions, ndim=2, rows=rows)
+        if rewards is None:
+            rewards = np.zeros(rows, np.float32)
+        rewards = _numbers(source, "rewards", rewards, ndim=1, rows=rows)
+        terminal = _flags(source, "terminals", terminals, rows)
+        timeout = _flags(source, "timeouts", timeouts, rows)
+        if timeouts is None and not terminal.any():
+            raise ValueError(
+                f"{source}: timeouts: missing, and no terminal is set, so the ends of "
+                "the episodes are unknown; pass timeouts (all False for one episode)"
+            )
+        if not terminal[-1]:
+            timeout[-1] = True
+        ends = np.flatnonzero(terminal | timeout) + 1
+        starts = np.concatenate([np.zeros(1, np.int64), ends[:-1]])
+        lengths = ends - starts
+        return cls(
+            observations, actions, rewards, terminal, timeout, starts, lengths, source
+        )
+
+
+def transitions(episodes: Episodes) -> Float[np.ndarray, "rows dim"]:
+    """Rows of ``[action, observation]``."""
+    return np.concatenate([episodes.actions, episodes.observations], axis=1)
+
+
+def select(episodes: Episodes, indices: Int[np.ndarray, " chosen"]) -> Episodes:
+    """The chosen episodes, in the order given."""
+    if len(indices) == 0:
+        raise ValueError(f"{episodes.source}: select: no episode was chosen")
+    lengths = episodes.lengths[indices]
+    starts = np.cumsum(lengths) - lengths
+    within = np.arange(lengths.sum()) - np.repeat(starts, lengths)
+    rows = np.repeat(episodes.starts[indices], lengths) + within
+    return Episodes(*(x[rows] for x in episodes[:5]), starts, lengths, episodes.source)
+
+
+def concatenate(parts: Sequence[Episodes]) -> Episodes:
+    """All episodes of all parts.
+
+    Raises:
+        ValueError: there are no parts, or their dimensions differ.
+    """
+    if not parts:
+        raise ValueError("concatenate: no episodes given")
+    first = parts[0]
+    for part in parts:
+        for key in ("observations", "actions"):
+            want, got = getattr(first, key).shape[1], getattr(part, key).shape[1]
+            if got != want:
+                raise ValueError(
+                    f"{part.source}: {key}: {got} columns, but {first.source} has {want}"
+                )
+    fields = (np.concatenate(field) for field in zip(*(p[:5] for p in parts)))  # noqa: B905
+    lengths = np.concatenate([part.lengths for part in parts])
+    source = "+".join(dict.fromkeys(part.source for part in parts))
+    return Episodes(*fields, np.cumsum(lengths) - lengths, lengths, source)
+
+
+def _numbers(
+    source: str, key: str, value: Any, *, ndim: int, rows: int | None = None
+) -> np.ndarray:
+    x = np.asarray(value)
+    if not np.issubdtype(x.dtype, np.floating):
+        raise ValueError(f"{source}: {key}: dtype {x.dtype}, expected float32")
+    x = _shaped(source, key, x, ndim, rows)
+    # Checked after the cast: a float64 beyond float32 becomes inf.
+    with np.errstate(over="ignore"):
+        x = x.astype(np.float32)
+    bad = np.flatnonzero(~np.isfinite(x.reshape(len(x), -1)).all(1))
+    if len(bad):
+        raise ValueError(
+            f"{source}: {key}: row {bad[0]} holds NaN or infinity "
+            f"({len(bad)} such rows); remove or repair them"
+        )
+    return x
+
+
+def _flags(source: str, key: str, value: Any, rows: int) -> np.ndarray:
+    if value is None:
+        return np.zeros(rows, bool)
+    x = np.asarray(value)
+    if x.dtype != bool and not np.issubdtype(x.dtype, np.integer):
+        raise ValueError(f"{source}: {key}: dtype {x.dtype}, expected bool")
+    x = _shaped(source, key, x, 1, rows)
+    bad = np.flatnonzero((x != 0) & (x != 1))
+    if len(bad):
+        raise ValueError(f"{source}: {key}: row {bad[0]} is {x[bad[0]]}, expected 0 or 1")
+    return x.astype(bool)
+
+
+def _shaped(
+    source: str, key: str, x: np.ndarray, ndim: int, rows: int | None
+) -> np.ndarray:
+    if ndim == 1 and x.ndim == 2 and x.shape[1] == 1:
+        x = x[:, 0]
+    length = "rows" if rows is None else rows
+    expected = f"({length}, dim)" if ndim == 2 else f"({length},)"
+    wrong_rows = rows is not None and x.shape[:1] != (rows,)
+    if x.ndim != ndim or wrong_rows or (ndim == 2 and x.shape[1] == 0):
+        raise ValueError(f"{source}: {key}: shape {x.shape}, expected {expected}")
+    return x

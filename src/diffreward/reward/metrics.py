@@ -1,0 +1,168 @@
+"""Measures of a reward against data, models and maps. NumPy in, numbers out."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+from scipy.ndimage import gaussian_filter
+from scipy.stats import rankdata
+
+from diffreward.diffusion import Condition, pin, q_sample
+from diffreward.reward.alignment import Preset, align, alignment_loss
+from diffreward.reward.pair import Pair
+from diffreward.types import Mask, PRNGKey, RewardFn, Sample
+
+
+def auroc(positive: np.ndarray, negative: np.ndarray) -> float:
+    """P[positive > negative], ties counted half; Mann-Whitney U over its maximum."""
+    ranks = rankdata(np.concatenate([positive, negative]))
+    n, m = len(positive), len(negative)
+    return float((ranks[:n].sum() - n * (n + 1) / 2) / (n * m))
+
+
+def variance_by_level(
+    reward_fn: RewardFn,
+    pair: Pair,
+    key: PRNGKey,
+    x_0: Sample,
+    *,
+    preset: Preset = "score",
+    pinned: Mask | None = None,
+    mask: Mask | None = None,
+) -> tuple[Float[Array, " num_steps"], Float[Array, " num_steps"]]:
+    """Unexplained and total squared relative score of one trajectory, per level.
+
+    The ratio of their means over held-out trajectories is the fraction of variance
+    unexplained: 0 for a reward whose gradient is the difference, 1 for no reward.
+    """
+    condition = None if pinned is None else Condition(pinned, x_0)
+    counted = jnp.ones(x_0.shape, bool) if mask is None else mask
+    if pinned is not None:
+        counted = counted & ~pinned
+
+    def level(t: Array, noise_key: Array) -> tuple[Array, Array]:
+        eps = jax.random.normal(noise_key, x_0.shape)
+        x_t = pin(q_sample(pair.schedule, x_0, t, eps), condition)
+        part = align(pair, x_t, t, preset)
+        _, metrics = alignment_loss(
+            reward_fn, part.point, t, part.target, weight=part.weight, mask=counted
+        )
+        return metrics["residual"], metrics["signal"]
+
+    levels = jnp.arange(pair.schedule.num_steps)
+    return jax.vmap(level)(levels, jax.random.split(key, levels.size))
+
+
+def noised_reward(
+    reward_fn: RewardFn,
+    pair: Pair,
+    key: PRNGKey,
+    x_0: Sample,
+    *,
+    pinned: Mask | None = None,
+    num_noises: int = 1,
+) -> Float[Array, " num_steps"]:
+    """Mean of rho(x_t, t) over noises of one clean trajectory, per level.
+
+    The offset of a reward is free at every level, so compare trajectories at equal
+    levels, or the mean over all levels; both leave the offsets constant.
+    """
+    condition = None if pinned is None else Condition(pinned, x_0)
+
+    def value(t: Array, noise_key: Array) -> Array:
+        eps = jax.random.normal(noise_key, x_0.shape)
+        return reward_fn(pin(q_sample(pair.schedule, x_0, t, eps), condition), t)
+
+    levels = jnp.arange(pair.schedule.num_steps)
+    keys = jax.random.split(key, (levels.size, num_noises))
+    return jax.vmap(lambda t, ks: jax.vmap(lambda k: value(t, k))(ks).mean())(levels, keys)
+
+
+class Grid(NamedTuple):
+    """Square bins over a rectangle, in the units of the positions."""
+
+    x_edges: np.ndarray
+    y_edges: np.ndarray
+
+    @property
+    def centres(self) -> np.ndarray:
+        """Bin centres, shaped (columns, rows, 2)."""
+        x, y = ((e[:-1] + e[1:]) / 2 for e in self)
+        return np.stack(np.meshgrid(x, y, indexing="ij"), -1)
+
+
+def make_grid(low: np.ndarray, high: np.ndarray, bin_size: float) -> Grid:
+    """Bins of the given size that cover the box from ``low`` to ``high``."""
+    counts = np.ceil((np.asarray(high) - low) / bin_size - 1e-9).astype(int)
+    return Grid(*(low[i] + bin_size * np.arange(counts[i] + 1) for i in range(2)))
+
+
+def visits(grid: Grid, positions: np.ndarray) -> np.ndarray:
+    """Number of positions (N, 2) in every bin."""
+    return np.histogram2d(*positions.T, bins=list(grid))[0]
+
+
+def mean_map(
+    grid: Grid, positions: np.ndarray, values: np.ndarray, *, min_count: int
+) -> np.ndarray:
+    """Mean value per bin; bins with fewer positions than ``min_count`` are NaN."""
+    count = visits(grid, positions)
+    total = np.histogram2d(*positions.T, bins=list(grid), weights=values)[0]
+    return np.where(count >= min_count, total / np.maximum(count, 1), np.nan)
+
+
+def smooth_map(values: np.ndarray, sigma: float) -> np.ndarray:
+    """Gaussian smoothing in bins that neither reads nor fills masked (NaN) bins."""
+    known = np.isfinite(values)
+    weight = gaussian_filter(known.astype(float), sigma)
+    total = gaussian_filter(np.where(known, values, 0.0), sigma)
+    return np.where(known, total / np.maximum(weight, 1e-9), np.nan)
+
+
+def log_visit_ratio(
+    expert_visits: np.ndarray, base_visits: np.ndarray, *, min_count: int, sigma: float
+) -> np.ndarray:
+    """Log of the ratio of visit frequencies, half a visit added to every bin.
+
+    Both counts are smoothed by ``sigma`` bins first; bins the base has visited fewer
+    than ``min_count`` times are NaN.
+    """
+    expert, base = (gaussian_filter(v, sigma) + 0.5 for v in (expert_visits, base_visits))
+    ratio = np.log(expert / expert_visits.sum()) - np.log(base / base_visits.sum())
+    return np.where(base_visits >= min_count, ratio, np.nan)
+
+
+class Peak(NamedTuple):
+    """Where a map is highest, and how far the goal is from its highest cells."""
+
+    position: np.ndarray
+    distance: float
+    top_cells_hit: bool
+
+
+def find_peak(
+    grid: Grid, values: np.ndarray, goal: np.ndarray, *, cell: float, top: int = 3
+) -> Peak:
+    """Peak of a map, its distance to the goal, and whether a top cell holds the goal.
+
+    Cells are squares of side ``cell`` from the grid's corner; a cell's value is the
+    mean of its known bins, and a cell counts as hit if the goal lies in it.
+
+    Raises:
+        ValueError: if no bin of the map is known.
+    """
+    if not np.isfinite(values).any():
+        raise ValueError("the map has no bin with enough visits; lower min_count")
+    peak = np.unravel_index(np.nanargmax(values), values.shape)
+    position = grid.centres[peak]
+    corner = np.array([grid.x_edges[0], grid.y_edges[0]])
+    cells = np.floor((grid.centres - corner) / cell).astype(int)
+    known = np.isfinite(values)
+    names, inverse = np.unique(cells[known], axis=0, return_inverse=True)
+    inverse = inverse.ravel()
+    means = np.bincount(inverse, values[known]) / np.bincount(inverse)
+    best = names[np.argsort(means)[::-1][:top]]
+    hit = (best == np.floor((goal - corner) / cell).astype(int)).all(1).any()
+    return Peak(position, float(np.linalg.norm(position - goal)), bool(hit))

@@ -1,0 +1,26 @@
+"""The training loop of every stage; it knows no method, only tasks."""
+
+from diffreward.train.checkpoint import CheckpointMismatch, load_params
+from diffreward.train.estimate import estimate
+from diffreward.train.loop import Diverged, fit
+from diffreward.train.optimiser import learning_rate_schedule, make_optimiser
+from diffreward.train.sharding import make_mesh, state_shardings
+from diffreward.train.state import Task, TrainState, init_state
+from diffreward.train.step import make_dispatch, make_train_step
+
+__all__ = [
+    "CheckpointMismatch",
+    "Diverged",
+    "Task",
+    "TrainState",
+    "estimate",
+    "fit",
+    "init_state",
+    "learning_rate_schedule",
+    "load_params",
+    "make_dispatch",
+    "make_mesh",
+    "make_optimiser",
+    "make_train_step",
+    "state_shardings",
+]

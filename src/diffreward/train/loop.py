@@ -1,0 +1,325 @@
+"""The training loop: the only one, shared by every stage."""
+
+import functools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import DTypeLike
+
+from diffreward.train import checkpoint, sharding
+from diffreward.train.estimate import abstract_batch, estimate
+from diffreward.train.record import Recorder, say
+from diffreward.train.state import Task, TrainState, init_state
+from diffreward.train.step import make_dispatch
+
+
+class Diverged(RuntimeError):
+    """Training met a number that is not finite."""
+
+
+def fit(
+    task: Task,
+    tx: optax.GradientTransformation,
+    *,
+    data: Any,
+    frozen: Any = None,
+    steps: int,
+    seed: int,
+    workdir: str | Path,
+    name: str,
+    population: int | None = None,
+    data_axes: Any = None,
+    frozen_axes: Any = None,
+    ema_decay: float = 0.995,
+    accumulate: int = 1,
+    compute_dtype: DTypeLike | None = None,
+    mesh: jax.sharding.Mesh | None = None,
+    rules: Sequence[sharding.Rule] = (),
+    steps_per_dispatch: int = 50,
+    log_every: int = 100,
+    checkpoint_every: int = 1000,
+    evaluate: Callable[[TrainState], dict[str, Any]] | None = None,
+    evaluate_every: int = 1000,
+    progress: bool = True,
+    wandb: dict[str, Any] | None = None,
+) -> TrainState:
+    """Trains a task for ``steps`` steps, from its last checkpoint if it has one.
+
+    Steps run in dispatches of ``steps_per_dispatch``; logging, evaluation and
+    checkpoints happen at the first end of a dispatch at or after each multiple of their
+    interval, and at the last step. A row holds the mean of the dispatch it ends. The
+    ends of dispatches do not depend on where a run was interrupted, so a resumed run
+    ends with the same bits as an unbroken one.
+
+    Args:
+        task: what is trained.
+        tx: optimiser; see `make_optimiser`.
+        data: pytree of arrays the batches are drawn from.
+        frozen: pytree of arrays the loss reads, such as frozen models.
+        steps: number of updates in all.
+        seed: source of the initial parameters and of every batch and noise.
+        workdir: folder for ``metrics.jsonl``, ``tensorboard/`` and ``checkpoint/``.
+        name: stage name, for progress and messages.
+        population: number of members trained side by side; None is a single model, with
+            the numbers of member 0.
+        data_axes: which arrays of ``data`` have a leading member axis; see
+            `make_dispatch`.
+        frozen_axes: the same for ``frozen``.
+        ema_decay: see `make_train_step`.
+        accumulate: see `make_train_step`.
+        compute_dtype: see `make_train_step`.
+        mesh: devices; one by default. Batches are cut over its axis ``data``.
+        rules: how parameters are cut; see `state_shardings`. Replicated by default.
+        steps_per_dispatch: steps per compiled call; a remainder compiles once more.
+        log_every: steps between rows of metrics.
+        checkpoint_every: steps between checkpoints.
+        evaluate: maps a state to values to record; it must not keep the state, whose
+            buffers the next dispatch reuses.
+        evaluate_every: steps between evaluations.
+        progress: show progress on stderr.
+        wandb: keyword arguments of ``wandb.init`` to mirror the record there.
+
+    Returns:
+        The state after ``steps`` steps.
+
+    Raises:
+        ValueError: for sizes that do not fit, or a finished run longer than ``steps``.
+        CheckpointMismatch: if ``workdir`` holds another run.
+        Diverged: at the first loss or gradient that is not finite; the message names
+            the stage, the step, the member and the last good checkpoint.
+    """
+    workdir = Path(workdir)
+    mesh = sharding.make_mesh(1) if mesh is None else mesh
+    batch = abstract_batch(task, data, population, data_axes)
+    sharding.check_batch(batch, mesh, accumulate)
+    init_key, run_key = jax.random.split(jax.random.key(seed))
+    init = lambda key: init_state(task.init, tx, key, population)
+    abstract = jax.eval_shape(init, init_key)
+    placement = sharding.state_shardings(
+        abstract, mesh, rules, population=population is not None
+    )
+    lift = {
+        "population": population,
+        "data_axes": data_axes,
+        "frozen_axes": frozen_axes,
+    }
+    run = {"seed": seed, "population": population}
+
+    with checkpoint.open_checkpoints(workdir / "checkpoint") as manager:
+        wanted = jax.tree.map(
+            lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
+            abstract,
+            placement,
+        )
+        state = checkpoint.restore(manager, wanted, run)
+        if state is None:
+            state = jax.jit(init, out_shardings=placement)(init_key)
+        step = start = int(state.step)
+        if start > steps:
+            raise ValueError(
+                f"{workdir} is already at step {start}, beyond the {steps} asked for; "
+                "ask for more steps or use another workdir"
+            )
+        if start == steps:
+            if progress:
+                say(f"{name}: already finished at step {steps}")
+            return state
+
+        if progress:
+            cost = estimate(task, tx, data=data, frozen=frozen, **lift)
+            _announce(name, start, steps, cost)
+        replicated = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+        data, frozen = jax.device_put((data, frozen), replicated)
+        dispatch = make_dispatch(
+            task,
+            tx,
+            mesh=mesh,
+            shardings=placement,
+            ema_decay=ema_decay,
+            accumulate=accumulate,
+            compute_dtype=compute_dtype,
+            **lift,
+        )
+        with Recorder(
+            workdir, name, start=start, steps=steps, progress=progress, wandb=wandb
+        ) as recorder:
+
+            def settle(before: int, after: int, metrics: dict[str, jax.Array]) -> None:
+                """Waits for a dispatch, checks it and records it."""
+                values = jax.device_get(metrics)
+                _check_finite(name, before, values, manager)
+                recorder.advance(after, values["loss"])
+                if _due(log_every, before, after, steps):
+                    del values["finite"]
+                    means = {k: v.mean(0, dtype=np.float64) for k, v in values.items()}
+                    recorder.write(after, means, "train")
+
+            unsettled = None
+            while step < steps:
+                before = step
+                step = min(
+                    before - before % steps_per_dispatch + steps_per_dispatch, steps
+                )
+                state, metrics = dispatch(
+                    state, run_key, data, frozen, length=step - before
+                )
+                # The device works on this dispatch while the host reads the last one.
+                if unsettled is not None:
+                    settle(*unsettled)
+                unsettled = (before, step, metrics)
+                evaluation = evaluate and _due(evaluate_every, before, step, steps)
+                saving = _due(checkpoint_every, before, step, steps)
+                if evaluation or saving:
+                    settle(*unsettled)
+                    unsettled = None
+                if evaluation:
+                    recorder.write(step, evaluate(state), "eval")
+                if saving:
+                    _check_state(name, step, state, manager, population)
+                    checkpoint.save(manager, state, run)
+    return state
+
+
+def _due(interval: int, before: int, after: int, steps: int) -> bool:
+    return before // interval != after // interval or after == steps
+
+
+def _check_finite(
+    name: str,
+    before: int,
+    values: dict[str, np.ndarray],
+    manager: checkpoint.ocp.CheckpointManager,
+) -> None:
+    """Stops at the first bad step of a dispatch; metrics are [steps(, members)].
+
+    Raises:
+        Diverged: naming the step whose loss or gradient was bad, counted from 0.
+    """
+    bad = np.argwhere(~values["finite"])
+    if bad.size:
+        first = bad[0]
+        at = tuple(first)
+        _stop(
+            name,
+            f"loss {values['loss'][at]:.4g} and gradient norm "
+            f"{values['grad_norm'][at]:.4g} at step {before + first[0]}",
+            [int(m) for (s, *member) in bad if s == first[0] for m in member],
+            manager,
+        )
+
+
+def _check_state(
+    name: str,
+    step: int,
+    state: TrainState,
+    manager: checkpoint.ocp.CheckpointManager,
+    population: int | None,
+) -> None:
+    """Stops if the last update overflowed, which no metric has seen yet.
+
+    Raises:
+        Diverged: naming the step after which a parameter is not finite.
+    """
+    finite = jax.device_get(_members_finite(state.params, population is not None))
+    if not finite.all():
+        _stop(
+            name,
+            f"parameters not finite after step {step}",
+            [] if population is None else np.flatnonzero(~finite).tolist(),
+            manager,
+        )
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _members_finite(params: Any, stacked: bool) -> jax.Array:
+    whole = lambda tree: jnp.array(
+        [jnp.isfinite(x).all() for x in jax.tree.leaves(tree)]
+    ).all()
+    return jax.vmap(whole)(params) if stacked else whole(params)
+
+
+def _stop(
+    name: str,
+    what: str,
+    members: list[int],
+    manager: checkpoint.ocp.CheckpointManager,
+) -> NoReturn:
+    who = f" of member {', '.join(map(str, members))}" if members else ""
+    last = checkpoint.last_checkpoint(manager) or "none yet"
+    raise Diverged(
+        f"{name} diverged{who}: {what}; last good checkpoint: {last}; "
+        "lower the learning rate or clip the gradient"
+    )
+
+
+def _announce(name: str, start: int, steps: int, cost: dict[str, int]) -> None:
+    resumed = f" from step {start}" if start else ""
+    say(
+        f"{name}: {steps - start} steps{resumed}, {cost['parameters']:,} parameters, "
+        f"state {cost['state_bytes'] / 2**20:.1f} MiB, "
+        f"inputs {cost['input_bytes'] / 2**20:.1f} MiB, "
+        f"{cost['flops_per_step'] / 1e9:.3g} GFLOP per step"
+    )
+
+
+def _due(every: int, before: int, after: int, steps: int) -> bool:
+    """Whether a multiple of ``every`` was reached since ``before``, or the end."""
+    return after == steps or after // every > before // every
+
+
+def _announce(name: str, start: int, steps: int, cost: dict[str, int]) -> None:
+    mib = {k: v / 2**20 for k, v in cost.items() if k.endswith("_bytes")}
+    say(
+        f"{name}: steps {start} to {steps}, {cost['parameters']:,} parameters, "
+        f"state {mib['state_bytes']:.1f} MiB, inputs {mib['input_bytes']:.1f} MiB, "
+        f"{cost['flops_per_step'] / 1e9:.3g} GFLOP a step"
+    )
+
+
+def _check_finite(
+    name: str, before: int, metrics: dict[str, np.ndarray], manager: Any
+) -> None:
+    """Raises Diverged for the first step of a dispatch that is not finite."""
+    bad = np.argwhere(~metrics["finite"])
+    if len(bad):
+        first = tuple(bad[0])
+        what = f"loss {metrics['loss'][first]:g}, grad_norm {metrics['grad_norm'][first]:g}"
+        raise _diverged(name, before + int(first[0]) + 1, first[1:], what, manager)
+
+
+def _check_state(
+    name: str, state: TrainState, population: int | None, manager: Any
+) -> None:
+    """Raises Diverged if a state about to be saved is not finite.
+
+    The last update of a dispatch has not been seen by any loss.
+    """
+    finite = jax.device_get(_finite(state, population=population is not None))
+    if not finite.all():
+        member = tuple(np.argwhere(~finite)[0])
+        raise _diverged(name, int(state.step), member, "updated state", manager)
+
+
+@functools.partial(jax.jit, static_argnames="population")
+def _finite(state: TrainState, population: bool) -> jax.Array:
+    """One flag, or one per member."""
+
+    def finite(x: jax.Array) -> jax.Array:
+        return jnp.isfinite(x).all(axis=tuple(range(int(population), x.ndim)))
+
+    flags = jax.tree.map(finite, (state.params, state.ema_params, state.opt_state))
+    return jax.tree.reduce(jnp.logical_and, flags)
+
+
+def _diverged(
+    name: str, step: int, member: tuple[int, ...], what: str, manager: Any
+) -> Diverged:
+    who = f" (member {member[0]})" if member else ""
+    good = checkpoint.last_checkpoint(manager)
+    where = f"last good checkpoint: {good}" if good else "no checkpoint yet"
+    return Diverged(f"{name} diverged at step {step}{who}: {what}, not finite; {where}")

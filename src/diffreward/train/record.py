@@ -1,0 +1,150 @@
+"""What a run shows and leaves behind: metrics.jsonl, TensorBoard, a progress bar."""
+
+import importlib
+import json
+import math
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from tensorboardX import SummaryWriter
+from tqdm import tqdm
+
+PLAIN_INTERVAL = 10.0
+"""Seconds between two progress lines where there is no terminal."""
+
+
+def say(line: str) -> None:
+    """Writes one line to stderr without tearing a progress bar; process 0 only."""
+    if jax.process_index() == 0:
+        tqdm.write(line, file=sys.stderr)
+
+
+class Recorder:
+    """Writes the rows of one run from process 0; the other processes write nothing."""
+
+    def __init__(
+        self,
+        workdir: Path,
+        name: str,
+        *,
+        start: int,
+        steps: int,
+        progress: bool = True,
+        wandb: dict[str, Any] | None = None,
+    ):
+        """Opens the record at step ``start``; what was written beyond it is forgotten.
+
+        Args:
+            workdir: folder of the run.
+            name: stage name, shown in front of the progress.
+            start: step the run continues from.
+            steps: step it ends at.
+            progress: show a bar, or a plain line every ten seconds without a terminal.
+            wandb: keyword arguments of ``wandb.init``; None does not import it.
+        """
+        self._active = jax.process_index() == 0
+        if not self._active:
+            return
+        self._name, self._start, self._steps = name, start, steps
+        self._began = self._ticked = self._spoke = time.monotonic()
+        self._step = start
+        self._bar = None
+        self._plain = progress and not sys.stderr.isatty()
+        if progress and not self._plain:
+            self._bar = tqdm(
+                total=steps, initial=start, desc=name, unit="step", dynamic_ncols=True
+            )
+        workdir.mkdir(parents=True, exist_ok=True)
+        rows = workdir / "metrics.jsonl"
+        truncate_rows(rows, start)
+        self._rows = rows.open("a", encoding="utf-8")
+        self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=start + 1)
+        self._wandb = None
+        if wandb is not None:
+            self._wandb = importlib.import_module("wandb").init(
+                **{"name": name, "dir": str(workdir), "resume": "allow", **wandb}
+            )
+
+    def __enter__(self) -> "Recorder":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._active:
+            self._rows.close()
+            self._board.close()
+            if self._bar is not None:
+                self._bar.close()
+            if self._wandb is not None:
+                self._wandb.finish()
+
+    def advance(self, step: int, loss: np.ndarray) -> None:
+        """Shows that training has reached ``step``."""
+        if not self._active:
+            return
+        now = time.monotonic()
+        self._rate = (step - self._step) / max(now - self._ticked, 1e-9)
+        shown = f"{float(np.mean(loss)):.4g}"
+        if self._bar is not None:
+            self._bar.set_postfix_str(f"loss {shown}", refresh=False)
+            self._bar.update(step - self._step)
+        elif self._plain and now - self._spoke > PLAIN_INTERVAL:
+            left = (self._steps - step) * (now - self._began) / (step - self._start)
+            say(
+                f"{self._name}: step {step}/{self._steps}, {self._rate:.3g} steps/s, "
+                f"{left:.0f} s left, loss {shown}"
+            )
+            self._spoke = now
+        self._step, self._ticked = step, now
+
+    def write(self, step: int, values: dict[str, Any], prefix: str) -> None:
+        """Appends one row; keys get ``prefix/``, arrays become lists.
+
+        Numbers that are not finite become null, since JSON has no word for them.
+        """
+        if not self._active:
+            return
+        arrays = {f"{prefix}/{k}": np.asarray(v) for k, v in values.items()}
+        row = {
+            "step": step,
+            **{k: _plain_numbers(v.tolist()) for k, v in arrays.items()},
+            "seconds": round(time.monotonic() - self._began, 3),
+        }
+        if prefix == "train":
+            row["steps_per_second"] = round(self._rate, 3)
+        self._rows.write(json.dumps(row) + "\n")
+        # A later checkpoint must never be newer than the rows that lead up to it.
+        self._rows.flush()
+        scalars = {
+            k if v.ndim == 0 else f"{k}/{i}": float(x)
+            for k, v in arrays.items()
+            for i, x in enumerate(v.reshape(-1))
+        }
+        for key, value in scalars.items():
+            self._board.add_scalar(key, value, step)
+        if self._wandb is not None:
+            self._wandb.log(scalars, step=step)
+
+
+def truncate_rows(path: Path, step: int) -> None:
+    """Drops the rows of a metrics file beyond ``step``, and a torn last line."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+        if not line.endswith("\n") or json.loads(line)["step"] > step:
+            break
+        kept.append(line)
+    fresh = path.with_suffix(".tmp")
+    fresh.write_text("".join(kept), encoding="utf-8")
+    os.replace(fresh, path)
+
+
+def _plain_numbers(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_plain_numbers(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
