@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import app, flags
+from absl import app, flags, logging
 from jax import Array
 from ml_collections import ConfigDict, config_flags
 
@@ -38,6 +38,7 @@ def run(
 
     def guarded(_: list[str]) -> None:
         global _wandb
+        logging.set_verbosity(logging.WARNING)  # orbax tells every step it takes
         _wandb = {"project": wandb.value} if wandb.value else None
         try:
             main(flag.value, Path(folder.value))
@@ -257,8 +258,6 @@ def _sample_windows(x: np.ndarray, zero_action: np.ndarray) -> d.Windows:
         last=start + number(horizon - 1),
         pad=zero_action.astype(np.float32),
         stride=number(1),
-        group_start=number([0]),
-        group_size=number([count]),
         offset=number(0),
-        count=number(1),
+        count=number(count),
     )

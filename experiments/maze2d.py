@@ -164,7 +164,7 @@ def train_base(
         data=windows(config, prepared, prepared.base["train"]),
         seed=config.seed,
         evaluate=launch.denoising_error(
-            model, windows(config, prepared, prepared.base["validation"])
+            model, windows(config, prepared, prepared.base["val"])
         ),
     )
 
@@ -191,7 +191,7 @@ def train_experts(
         population=len(config.goals),
         seed=config.seed + 1,
         evaluate=launch.denoising_error(
-            model, expert_windows(config, prepared, "validation"), d.MEMBER_AXES
+            model, expert_windows(config, prepared, "val"), d.MEMBER_AXES
         ),
     )
 
@@ -245,7 +245,7 @@ def train_rewards(
         frozen_axes={"base": None, "expert": 0},
         population=len(config.goals) * section.seeds,
         seed=config.seed + 2,
-        evaluate=launch.fvu_by_level(model, reward, frozen, sets("validation"), axes),
+        evaluate=launch.fvu_by_level(model, reward, frozen, sets("val"), axes),
     )
 
 

@@ -106,7 +106,9 @@ def test_set(config: ConfigDict, prepared: Any, episodes: d.Episodes) -> TestSet
         episodes, prepared.normaliser, horizon=horizon, pad=False, balance="episode"
     )
     cut = jax.jit(jax.vmap(lambda i: d.gather(w, i, horizon)[0]))
-    firsts = np.asarray(w.group_start)[: e.episodes]
+    # A window is a trajectory if it starts where its episode does.
+    firsts = np.unique(w.start, return_index=True)[1]
+    firsts = firsts[np.isin(w.start[firsts], episodes.starts)][: e.episodes]
     anywhere = d.draw(w, jax.random.key(config.seed), e.windows, horizon)["x_0"]
     return TestSet(np.asarray(cut(firsts)), np.asarray(anywhere))
 

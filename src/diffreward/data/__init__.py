@@ -24,7 +24,8 @@ from diffreward.data.maze import (
     wall_distance,
     xy_to_cell,
 )
-from diffreward.data.maze_generate import Recipe, Rollouts, collect, generate, load
+from diffreward.data.maze_dataset import generate, load
+from diffreward.data.maze_generate import CLEARANCE, Recipe, Rollouts, collect, plan
 from diffreward.data.maze_physics import Physics, make_physics, step
 from diffreward.data.normaliser import (
     Normaliser,
@@ -43,6 +44,7 @@ from diffreward.data.windows import (
 )
 
 __all__ = [
+    "CLEARANCE",
     "GOAL_RADIUS",
     "MARGIN",
     "MAZE_NAMES",
@@ -75,6 +77,7 @@ __all__ = [
     "make_windows",
     "next_cells",
     "normalise",
+    "plan",
     "read_hdf5",
     "sample_free",
     "select",

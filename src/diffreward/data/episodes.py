@@ -70,6 +70,9 @@ class Episodes(NamedTuple):
         )
 
 
+_PER_ROW = ("observations", "actions", "rewards", "terminals", "timeouts")
+
+
 def transitions(episodes: Episodes) -> Float[np.ndarray, "rows dim"]:
     """Rows of ``[action, observation]``."""
     return np.concatenate([episodes.actions, episodes.observations], axis=1)
@@ -83,7 +86,8 @@ def select(episodes: Episodes, indices: Int[np.ndarray, " chosen"]) -> Episodes:
     starts = np.cumsum(lengths) - lengths
     within = np.arange(lengths.sum()) - np.repeat(starts, lengths)
     rows = np.repeat(episodes.starts[indices], lengths) + within
-    return Episodes(*(x[rows] for x in episodes[:5]), starts, lengths, episodes.source)
+    columns = {name: getattr(episodes, name)[rows] for name in _PER_ROW}
+    return episodes._replace(**columns, starts=starts, lengths=lengths)
 
 
 def concatenate(parts: Sequence[Episodes]) -> Episodes:
@@ -102,10 +106,14 @@ def concatenate(parts: Sequence[Episodes]) -> Episodes:
                 raise ValueError(
                     f"{part.source}: {key}: {got} columns, but {first.source} has {want}"
                 )
-    fields = (np.concatenate(field) for field in zip(*(p[:5] for p in parts)))  # noqa: B905
+    columns = {
+        name: np.concatenate([getattr(part, name) for part in parts]) for name in _PER_ROW
+    }
     lengths = np.concatenate([part.lengths for part in parts])
-    source = "+".join(dict.fromkeys(part.source for part in parts))
-    return Episodes(*fields, np.cumsum(lengths) - lengths, lengths, source)
+    others = len({part.source for part in parts}) - 1
+    source = f"{first.source} and {others} more" if others else first.source
+    starts = np.cumsum(lengths) - lengths
+    return Episodes(**columns, starts=starts, lengths=lengths, source=source)
 
 
 def _numbers(
@@ -118,7 +126,7 @@ def _numbers(
     # Checked after the cast: a float64 beyond float32 becomes inf.
     with np.errstate(over="ignore"):
         x = x.astype(np.float32)
-    bad = np.flatnonzero(~np.isfinite(x.reshape(len(x), -1)).all(1))
+    bad = np.flatnonzero(~np.isfinite(x).all(axis=tuple(range(1, ndim))))
     if len(bad):
         raise ValueError(
             f"{source}: {key}: row {bad[0]} holds NaN or infinity "

@@ -145,7 +145,8 @@ def next_cells(maze: Maze) -> np.ndarray:
     table = np.full((free.size, free.size), -1)
     # In reverse, so that the first of several equal neighbours is written last.
     for cells, neighbours in reversed(list(zip(here, there, strict=True))):
-        closer = distance[:, neighbours] == distance[:, cells] - 1
+        reachable = np.isfinite(distance[:, cells])
+        closer = reachable & (distance[:, neighbours] == distance[:, cells] - 1)
         table[:, cells] = np.where(closer, neighbours, table[:, cells])
     return table
 
@@ -162,7 +163,7 @@ def make_geodesic(
     shape = (round(rows / spacing) + 1, round(columns / spacing) + 1)
     lattice = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), axis=-1)
     points = cell_to_xy(maze, lattice * spacing - 0.5)
-    clear = wall_distance(maze, points) >= RADIUS - 1e-9
+    clear: np.ndarray = wall_distance(maze, points) >= RADIUS - 1e-9
     node = np.where(clear, np.cumsum(clear).reshape(shape) - 1, -1)
     nodes = points[clear]
     here, there = [], []

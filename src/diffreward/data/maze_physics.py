@@ -60,8 +60,9 @@ def step(
     control = np.clip(action, -1.0, 1.0).astype(np.float64)[:, None]
     full = np.zeros((len(state), 5))  # time, position, velocity
     full[:, 1:] = state
+    after = np.empty((len(state), 1, 5))
     for _ in range(frame_skip):
         full[:, 3:] = np.clip(full[:, 3:], -MAX_SPEED, MAX_SPEED)
-        states, _ = runner.rollout(model, [data], full, control, nstep=1)
-        full = states[:, 0]
-    return full[:, 1:].copy()
+        runner.rollout(model, [data], full, control, nstep=1, state=after)
+        full = after[:, 0].copy()
+    return full[:, 1:]

@@ -1,6 +1,6 @@
 """Affine normalisation per dimension; constant dimensions stay invertible."""
 
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
@@ -12,8 +12,8 @@ AnyArray = TypeVar("AnyArray", np.ndarray, jax.Array)
 class Normaliser(NamedTuple):
     """x_norm = (x - shift) / scale; a pytree, so it travels with a checkpoint."""
 
-    shift: Float[np.ndarray, " dim"]
-    scale: Float[np.ndarray, " dim"]
+    shift: Float[np.ndarray | jax.Array, " dim"]
+    scale: Float[np.ndarray | jax.Array, " dim"]
 
 
 def fit_limits(x: Float[np.ndarray, "*rows dim"]) -> Normaliser:
@@ -49,11 +49,11 @@ def _rows(x: np.ndarray) -> np.ndarray:
 def _normaliser(rows: np.ndarray, shift: np.ndarray, scale: np.ndarray) -> Normaliser:
     # A spread at the rounding level of float32 carries no signal: dividing by it
     # would only amplify rounding, so such a dimension counts as constant.
-    constant = scale <= 1e-6 * np.abs(rows).max(0)
-    scale = np.where(constant, 1.0, scale)
+    least = np.maximum(1e-6 * np.abs(rows).max(0), np.finfo(np.float32).tiny)
+    scale = np.where(scale <= least, 1.0, scale)
     return Normaliser(shift.astype(np.float32), scale.astype(np.float32))
 
 
-def _lift(vector: AnyArray, x: AnyArray) -> AnyArray:
+def _lift(vector: Any, x: Any) -> Any:
     # Explicit leading axes: rank promotion may be set to raise.
     return vector.reshape((1,) * (x.ndim - 1) + (-1,))

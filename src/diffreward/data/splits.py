@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-SPLITS = ("train", "valid", "test")
+SPLITS = ("train", "val", "test")
 
 
 def split_episodes(

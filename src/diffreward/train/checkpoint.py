@@ -34,9 +34,7 @@ def open_checkpoints(directory: Path) -> ocp.CheckpointManager:
     return ocp.CheckpointManager(directory.absolute(), options=options)
 
 
-def save(
-    manager: ocp.CheckpointManager, state: TrainState, run: dict[str, Any]
-) -> None:
+def save(manager: ocp.CheckpointManager, state: TrainState, run: dict[str, Any]) -> None:
     """Starts to write ``state``; returns once the arrays may be donated.
 
     Args:
@@ -90,9 +88,7 @@ def restore(
         except Exception as error:  # noqa: BLE001 - storage raises bare Exception
             reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
             where = manager.directory / str(step)
-            logging.warning(
-                "checkpoint %s is damaged and passed over: %s", where, reason
-            )
+            logging.warning("checkpoint %s is damaged and passed over: %s", where, reason)
             damaged.append(step)
             continue
         for bad in damaged:
@@ -135,9 +131,7 @@ def load_params(workdir: Path, *, ema: bool = True) -> Params:
     with ocp.CheckpointManager(directory, options=options) as manager:
         step = manager.latest_step()
         if step is None:
-            raise FileNotFoundError(
-                f"no checkpoint in {directory}; train this stage first"
-            )
+            raise FileNotFoundError(f"no checkpoint in {directory}; train this stage first")
         leaves = _record(manager, step)["leaves"]
         here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         abstract: dict[str, Any] = {}
@@ -170,21 +164,20 @@ def _read(
         ),
     )
     state = TrainState(
-        params=restored.params, ema_params=restored.ema_params, **restored.optimiser
+        params=restored["params"],
+ ema_params=restored["ema_params"],
+ **restored["optimiser"],
     )
     _verify(state, record["leaves"], where)
     return state
 
 
 def _record(manager: ocp.CheckpointManager, step: int) -> dict[str, Any]:
-    return manager.restore(
-        step, args=ocp.args.Composite(run=ocp.args.JsonRestore())
-    ).run
+    wanted = ocp.args.Composite(run=ocp.args.JsonRestore())
+    return manager.restore(step, args=wanted)["run"]
 
 
-def _check(
-    record: dict, abstract: TrainState, run: dict[str, Any], where: Path
-) -> None:
+def _check(record: dict, abstract: TrainState, run: dict[str, Any], where: Path) -> None:
     """Refuses another run's checkpoint before any array is read."""
     advice = "use another workdir, or the settings that wrote it"
     for name, value in run.items():

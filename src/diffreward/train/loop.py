@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -162,9 +162,7 @@ def fit(
             unsettled = None
             while step < steps:
                 before = step
-                step = min(
-                    before - before % steps_per_dispatch + steps_per_dispatch, steps
-                )
+                step = min(before - before % steps_per_dispatch + steps_per_dispatch, steps)
                 state, metrics = dispatch(
                     state, run_key, data, frozen, length=step - before
                 )
@@ -172,89 +170,22 @@ def fit(
                 if unsettled is not None:
                     settle(*unsettled)
                 unsettled = (before, step, metrics)
-                evaluation = evaluate and _due(evaluate_every, before, step, steps)
+                probe = evaluate if _due(evaluate_every, before, step, steps) else None
                 saving = _due(checkpoint_every, before, step, steps)
-                if evaluation or saving:
+                if probe or saving:
                     settle(*unsettled)
                     unsettled = None
-                if evaluation:
-                    recorder.write(step, evaluate(state), "eval")
+                if probe:
+                    recorder.write(step, probe(state), "eval")
                 if saving:
-                    _check_state(name, step, state, manager, population)
+                    _check_state(name, state, population is not None, manager)
                     checkpoint.save(manager, state, run)
     return state
 
 
 def _due(interval: int, before: int, after: int, steps: int) -> bool:
-    return before // interval != after // interval or after == steps
-
-
-def _check_finite(
-    name: str,
-    before: int,
-    values: dict[str, np.ndarray],
-    manager: checkpoint.ocp.CheckpointManager,
-) -> None:
-    """Stops at the first bad step of a dispatch; metrics are [steps(, members)].
-
-    Raises:
-        Diverged: naming the step whose loss or gradient was bad, counted from 0.
-    """
-    bad = np.argwhere(~values["finite"])
-    if bad.size:
-        first = bad[0]
-        at = tuple(first)
-        _stop(
-            name,
-            f"loss {values['loss'][at]:.4g} and gradient norm "
-            f"{values['grad_norm'][at]:.4g} at step {before + first[0]}",
-            [int(m) for (s, *member) in bad if s == first[0] for m in member],
-            manager,
-        )
-
-
-def _check_state(
-    name: str,
-    step: int,
-    state: TrainState,
-    manager: checkpoint.ocp.CheckpointManager,
-    population: int | None,
-) -> None:
-    """Stops if the last update overflowed, which no metric has seen yet.
-
-    Raises:
-        Diverged: naming the step after which a parameter is not finite.
-    """
-    finite = jax.device_get(_members_finite(state.params, population is not None))
-    if not finite.all():
-        _stop(
-            name,
-            f"parameters not finite after step {step}",
-            [] if population is None else np.flatnonzero(~finite).tolist(),
-            manager,
-        )
-
-
-@functools.partial(jax.jit, static_argnums=1)
-def _members_finite(params: Any, stacked: bool) -> jax.Array:
-    whole = lambda tree: jnp.array(
-        [jnp.isfinite(x).all() for x in jax.tree.leaves(tree)]
-    ).all()
-    return jax.vmap(whole)(params) if stacked else whole(params)
-
-
-def _stop(
-    name: str,
-    what: str,
-    members: list[int],
-    manager: checkpoint.ocp.CheckpointManager,
-) -> NoReturn:
-    who = f" of member {', '.join(map(str, members))}" if members else ""
-    last = checkpoint.last_checkpoint(manager) or "none yet"
-    raise Diverged(
-        f"{name} diverged{who}: {what}; last good checkpoint: {last}; "
-        "lower the learning rate or clip the gradient"
-    )
+    """Whether a multiple of ``interval`` was reached since ``before``, or the end."""
+    return after == steps or after // interval > before // interval
 
 
 def _announce(name: str, start: int, steps: int, cost: dict[str, int]) -> None:
@@ -267,59 +198,49 @@ def _announce(name: str, start: int, steps: int, cost: dict[str, int]) -> None:
     )
 
 
-def _due(every: int, before: int, after: int, steps: int) -> bool:
-    """Whether a multiple of ``every`` was reached since ``before``, or the end."""
-    return after == steps or after // every > before // every
-
-
-def _announce(name: str, start: int, steps: int, cost: dict[str, int]) -> None:
-    mib = {k: v / 2**20 for k, v in cost.items() if k.endswith("_bytes")}
-    say(
-        f"{name}: steps {start} to {steps}, {cost['parameters']:,} parameters, "
-        f"state {mib['state_bytes']:.1f} MiB, inputs {mib['input_bytes']:.1f} MiB, "
-        f"{cost['flops_per_step'] / 1e9:.3g} GFLOP a step"
-    )
-
-
 def _check_finite(
-    name: str, before: int, metrics: dict[str, np.ndarray], manager: Any
+    name: str, before: int, values: dict[str, np.ndarray], manager: Any
 ) -> None:
-    """Raises Diverged for the first step of a dispatch that is not finite."""
-    bad = np.argwhere(~metrics["finite"])
-    if len(bad):
-        first = tuple(bad[0])
-        what = f"loss {metrics['loss'][first]:g}, grad_norm {metrics['grad_norm'][first]:g}"
-        raise _diverged(name, before + int(first[0]) + 1, first[1:], what, manager)
+    """Raises `Diverged` for the first step of a dispatch that is not finite.
 
-
-def _check_state(
-    name: str, state: TrainState, population: int | None, manager: Any
-) -> None:
-    """Raises Diverged if a state about to be saved is not finite.
-
-    The last update of a dispatch has not been seen by any loss.
+    Metrics are stacked over steps, and in a population over members after that.
     """
-    finite = jax.device_get(_finite(state, population=population is not None))
+    bad = np.argwhere(~values["finite"])
+    if len(bad):
+        index, *member = bad[0]
+        at = (index, *member)
+        what = f"loss {values['loss'][at]:g}, grad_norm {values['grad_norm'][at]:g}"
+        raise _diverged(name, before + int(index) + 1, member, what, manager)
+
+
+def _check_state(name: str, state: TrainState, population: bool, manager: Any) -> None:
+    """Raises `Diverged` if a state about to be saved is not finite.
+
+    No loss has seen the last update yet.
+    """
+    finite = jax.device_get(_finite(state, population))
     if not finite.all():
-        member = tuple(np.argwhere(~finite)[0])
-        raise _diverged(name, int(state.step), member, "updated state", manager)
+        member = np.argwhere(~finite)[0]
+        what = "the updated parameters are not finite"
+        raise _diverged(name, int(state.step), member, what, manager)
 
 
 @functools.partial(jax.jit, static_argnames="population")
 def _finite(state: TrainState, population: bool) -> jax.Array:
     """One flag, or one per member."""
-
-    def finite(x: jax.Array) -> jax.Array:
-        return jnp.isfinite(x).all(axis=tuple(range(int(population), x.ndim)))
-
-    flags = jax.tree.map(finite, (state.params, state.ema_params, state.opt_state))
-    return jax.tree.reduce(jnp.logical_and, flags)
+    flags = [
+        jnp.isfinite(x).all(axis=tuple(range(int(population), x.ndim)))
+        for x in jax.tree.leaves((state.params, state.ema_params, state.opt_state))
+    ]
+    return jnp.stack(flags).all(axis=0)
 
 
 def _diverged(
-    name: str, step: int, member: tuple[int, ...], what: str, manager: Any
+    name: str, step: int, member: Sequence[int], what: str, manager: Any
 ) -> Diverged:
-    who = f" (member {member[0]})" if member else ""
-    good = checkpoint.last_checkpoint(manager)
-    where = f"last good checkpoint: {good}" if good else "no checkpoint yet"
-    return Diverged(f"{name} diverged at step {step}{who}: {what}, not finite; {where}")
+    who = f" of member {member[0]}" if len(member) else ""
+    last = checkpoint.last_checkpoint(manager) or "none yet"
+    return Diverged(
+        f"{name} diverged at step {step}{who}: {what}; last good checkpoint: {last}; "
+        "lower the learning rate or clip the gradient"
+    )

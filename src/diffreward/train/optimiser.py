@@ -29,8 +29,7 @@ def learning_rate_schedule(
         raise ValueError(f"unknown schedule {schedule!r}; did you mean {near!r}?")
     if not 0 <= warmup < steps:
         raise ValueError(
-            f"warmup of {warmup} does not fit a run of {steps} steps; "
-            f"use 0 to {steps - 1}"
+            f"warmup of {warmup} does not fit a run of {steps} steps; use 0 to {steps - 1}"
         )
 
     def rate(count: jax.typing.ArrayLike) -> jax.Array:

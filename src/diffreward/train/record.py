@@ -50,9 +50,9 @@ class Recorder:
         self._active = jax.process_index() == 0
         if not self._active:
             return
-        self._name, self._start, self._steps = name, start, steps
-        self._began = self._ticked = self._spoke = time.monotonic()
-        self._step = start
+        self._name, self._steps = name, steps
+        self._began = time.monotonic()
+        self._shown = self._row = (start, self._began)
         self._bar = None
         self._plain = progress and not sys.stderr.isatty()
         if progress and not self._plain:
@@ -87,19 +87,20 @@ class Recorder:
         if not self._active:
             return
         now = time.monotonic()
-        self._rate = (step - self._step) / max(now - self._ticked, 1e-9)
-        shown = f"{float(np.mean(loss)):.4g}"
+        before, then = self._shown
+        loss_text = f"loss {float(np.mean(loss)):.4g}"
         if self._bar is not None:
-            self._bar.set_postfix_str(f"loss {shown}", refresh=False)
-            self._bar.update(step - self._step)
-        elif self._plain and now - self._spoke > PLAIN_INTERVAL:
-            left = (self._steps - step) * (now - self._began) / (step - self._start)
+            self._bar.set_postfix_str(loss_text, refresh=False)
+            self._bar.update(step - before)
+        elif self._plain and now - then > PLAIN_INTERVAL:
+            rate = (step - before) / (now - then)
             say(
-                f"{self._name}: step {step}/{self._steps}, {self._rate:.3g} steps/s, "
-                f"{left:.0f} s left, loss {shown}"
+                f"{self._name}: step {step}/{self._steps}, {rate:.3g} steps/s, "
+                f"{(self._steps - step) / rate:.0f} s left, {loss_text}"
             )
-            self._spoke = now
-        self._step, self._ticked = step, now
+        else:
+            return
+        self._shown = (step, now)
 
     def write(self, step: int, values: dict[str, Any], prefix: str) -> None:
         """Appends one row; keys get ``prefix/``, arrays become lists.
@@ -109,13 +110,13 @@ class Recorder:
         if not self._active:
             return
         arrays = {f"{prefix}/{k}": np.asarray(v) for k, v in values.items()}
-        row = {
-            "step": step,
-            **{k: _plain_numbers(v.tolist()) for k, v in arrays.items()},
-            "seconds": round(time.monotonic() - self._began, 3),
-        }
+        now = time.monotonic()
+        row = {"step": step, **{k: _finite(v.tolist()) for k, v in arrays.items()}}
+        row["seconds"] = round(now - self._began, 3)
         if prefix == "train":
-            row["steps_per_second"] = round(self._rate, 3)
+            before, then = self._row
+            row["steps_per_second"] = round((step - before) / (now - then), 3)
+            self._row = (step, now)
         self._rows.write(json.dumps(row) + "\n")
         # A later checkpoint must never be newer than the rows that lead up to it.
         self._rows.flush()
@@ -144,7 +145,7 @@ def truncate_rows(path: Path, step: int) -> None:
     os.replace(fresh, path)
 
 
-def _plain_numbers(value: Any) -> Any:
+def _finite(value: Any) -> Any:
     if isinstance(value, list):
-        return [_plain_numbers(v) for v in value]
+        return [_finite(v) for v in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -68,8 +68,7 @@ def state_shardings(
         if not any(re.search(pattern, name) for name in names):
             near = difflib.get_close_matches(pattern, names, n=1, cutoff=0.0)[0]
             raise ValueError(
-                f"sharding rule {pattern!r} matches no array; "
-                f"the nearest path is {near!r}"
+                f"sharding rule {pattern!r} matches no array; the nearest path is {near!r}"
             )
     lead = (None,) if population else ()
 

@@ -63,7 +63,7 @@ def make_train_step(
         decay = jnp.minimum(ema_decay, (1 + n) / (10 + n))
         ema_params = optax.incremental_update(params, state.ema_params, 1 - decay)
 
-        grad_norm = optax.global_norm(grads)
+        grad_norm = optax.tree.norm(grads)
         finite = jnp.isfinite(value) & jnp.isfinite(grad_norm)
         metrics = {**metrics, "loss": value, "grad_norm": grad_norm, "finite": finite}
         return TrainState(state.step + 1, params, ema_params, opt_state), metrics
@@ -119,9 +119,7 @@ def make_dispatch(
             out_axes=(MEMBER_AXES, 0),
         )(state, data, frozen, keys)
 
-    def dispatch(
-        state: TrainState, key: PRNGKey, data: Any, frozen: Any, *, length: int
-    ):
+    def dispatch(state: TrainState, key: PRNGKey, data: Any, frozen: Any, *, length: int):
         def body(state: TrainState, _: None) -> tuple[TrainState, Metrics]:
             return step(state, data, frozen, jax.random.fold_in(key, state.step))
 
