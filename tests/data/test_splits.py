@@ -10,7 +10,7 @@ from diffreward.data import split_episodes
 @given(num_episodes=st.integers(10, 500), seed=st.integers(0, 2**31))
 def test_parts_are_disjoint_exhaustive_and_of_the_asked_size(num_episodes, seed):
     parts = split_episodes(num_episodes, seed)
-    assert list(parts) == ["train", "valid", "test"]
+    assert list(parts) == ["train", "val", "test"]
     everything = np.concatenate(list(parts.values()))
     np.testing.assert_array_equal(np.sort(everything), np.arange(num_episodes))
     for part, fraction in zip(parts.values(), (0.8, 0.1, 0.1), strict=True):

@@ -28,8 +28,8 @@ BASE = laws.gaussian(jnp.array([1.0, -2.0]), jnp.array([[0.8, 0.3], [0.3, 0.5]])
 EXPERT = laws.gaussian(jnp.array([-1.5, 0.5]), jnp.array([[0.4, -0.1], [-0.1, 0.9]]))
 UNIT_BASE = laws.gaussian(jnp.array([1.0, -2.0]), jnp.eye(2))
 UNIT_EXPERT = laws.gaussian(jnp.array([-1.5, 0.5]), jnp.eye(2))
-MIXTURE = laws.Mixture(
-    jnp.log(jnp.array([0.3, 0.7])),
+MIXTURE = laws.mixture(
+    jnp.array([0.3, 0.7]),
     jnp.array([[1.0, 1.0], [-1.0, 0.0]]),
     jnp.stack([0.2 * jnp.eye(2), jnp.diag(jnp.array([0.1, 0.4]))]),
 )

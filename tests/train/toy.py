@@ -10,7 +10,6 @@ import optax
 from diffreward.train import Task, fit
 
 BATCH = 16
-TIMING = ("seconds", "steps_per_second")
 
 
 def init(key):

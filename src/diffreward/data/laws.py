@@ -16,18 +16,39 @@ from diffreward.types import PRNGKey
 
 
 class Mixture(NamedTuple):
-    """A Gaussian mixture; one component is a plain Gaussian."""
+    """A Gaussian mixture; one component is a plain Gaussian.
+
+    Covariances are kept as axes and variances, in which adding noise is adding a number.
+    """
 
     log_weights: Float[Array, " components"]
     means: Float[Array, "components dim"]
-    covariances: Float[Array, "components dim dim"]
+    axes: Float[Array, "components dim dim"]
+    """Orthonormal principal axes, one per column."""
+    variances: Float[Array, "components dim"]
+
+    @property
+    def covariances(self) -> Float[Array, "components dim dim"]:
+        """Covariance of every component."""
+        scaled = self.axes * self.variances[:, None, :]
+        return scaled @ self.axes.swapaxes(1, 2)
+
+
+def mixture(
+    weights: Float[Array, " components"],
+    means: Float[Array, "components dim"],
+    covariances: Float[Array, "components dim dim"],
+) -> Mixture:
+    """A mixture; ``weights`` are positive and need not sum to one."""
+    variances, axes = jnp.linalg.eigh(covariances)
+    return Mixture(jnp.log(weights / weights.sum()), means, axes, variances)
 
 
 def gaussian(
     mean: Float[Array, " dim"], covariance: Float[Array, "dim dim"]
 ) -> Mixture:
     """A single Gaussian as a mixture of one."""
-    return Mixture(jnp.zeros(1), mean[None], covariance[None])
+    return mixture(jnp.ones(1), mean[None], covariance[None])
 
 
 def linear_gaussian_trajectories(
@@ -55,19 +76,14 @@ def log_density(
 ) -> Float[Array, ""]:
     """Log density of the diffused law at ``x_t``."""
     x = x_t.reshape(-1)
-    eye = jnp.eye(x.size)
 
-    def component(log_weight: Array, mean: Array, covariance: Array) -> Array:
-        total = alpha_bar * covariance + (1 - alpha_bar) * eye
-        chol = jnp.linalg.cholesky(total)
-        residual = jax.scipy.linalg.solve_triangular(
-            chol, x - jnp.sqrt(alpha_bar) * mean, lower=True
-        )
-        log_det = 2 * jnp.log(jnp.diagonal(chol)).sum()
-        constant = x.size * jnp.log(2 * jnp.pi)
-        return log_weight - 0.5 * (residual @ residual + log_det + constant)
+    def component(log_weight: Array, mean: Array, axes: Array, variance: Array) -> Array:
+        total = alpha_bar * variance + (1 - alpha_bar)
+        along = axes.T @ (x - jnp.sqrt(alpha_bar) * mean)
+        terms = jnp.square(along) / total + jnp.log(2 * jnp.pi * total)
+        return log_weight - 0.5 * terms.sum()
 
-    return logsumexp(jax.vmap(component)(*law)) - logsumexp(law.log_weights)
+    return logsumexp(jax.vmap(component)(*law))
 
 
 def eps(
@@ -82,4 +98,4 @@ def sample(law: Mixture, key: PRNGKey) -> Float[Array, " dim"]:
     pick_key, noise_key = jax.random.split(key)
     k = jax.random.categorical(pick_key, law.log_weights)
     noise = jax.random.normal(noise_key, law.means.shape[1:])
-    return law.means[k] + jnp.linalg.cholesky(law.covariances[k]) @ noise
+    return law.means[k] + law.axes[k] @ (jnp.sqrt(law.variances[k]) * noise)

@@ -156,14 +156,14 @@ def make_geodesic(
 ) -> Callable[[np.ndarray], np.ndarray]:
     """Returns a function from points ``(..., 2)`` to walking distance to ``goal``.
 
-    The ball's centre keeps its radius from walls. Shortest paths on a grid with edges
-    in 32 directions: at most 2 % too long, never shorter than the straight line.
+    Shortest paths of the ball's centre on a grid with edges in 48 directions: about 1 %
+    too long, and exact within half a metre of the goal.
     """
     rows, columns = maze.walls.shape
     shape = (round(rows / spacing) + 1, round(columns / spacing) + 1)
     lattice = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), axis=-1)
     points = cell_to_xy(maze, lattice * spacing - 0.5)
-    clear: np.ndarray = wall_distance(maze, points) >= RADIUS - 1e-9
+    clear = np.asarray(wall_distance(maze, points) >= RADIUS - 1e-9)
     node = np.where(clear, np.cumsum(clear).reshape(shape) - 1, -1)
     nodes = points[clear]
     here, there = [], []
@@ -171,11 +171,12 @@ def make_geodesic(
         target = lattice + move
         inside = ((target >= 0) & (target < shape)).all(axis=-1)
         target = np.where(inside[..., None], target, 0)
-        ok = inside & clear & clear[target[..., 0], target[..., 1]]
+        ok: np.ndarray = inside & clear & clear[target[..., 0], target[..., 1]]
         a, b = points[ok], points[target[ok][:, 0], target[ok][:, 1]]
-        # Long edges may cut a corner; a centimetre of it is within the grid's error.
-        middle = [wall_distance(maze, a + f * (b - a)) for f in (0.25, 0.5, 0.75)]
-        keep = np.min(middle, axis=0) >= RADIUS - 0.01
+        # Three centimetres of slack: else the only way round a corner is the node
+        # diagonally off it, a detour that adds up over a maze.
+        middle = [wall_distance(maze, a + f * (b - a)) for f in (0.2, 0.4, 0.6, 0.8, 0.5)]
+        keep = np.min(middle, axis=0) >= RADIUS - 0.03
         here.append(node[ok][keep])
         there.append(node[target[ok][keep, 0], target[ok][keep, 1]])
     tree = KDTree(nodes)
@@ -195,7 +196,7 @@ def make_geodesic(
         straight = np.linalg.norm(xy - goal, axis=-1)
         gap, near = tree.query(xy, k=16)
         around = (gap + field[near]).min(axis=-1)
-        return np.where(straight <= 3 * spacing, straight, around)
+        return np.where(straight <= 0.5, straight, around)
 
     return geodesic
 
@@ -218,6 +219,10 @@ def true_reward(
 
 
 _NEIGHBOURS = [(i, j) for i in (-1, 0, 1) for j in (-1, 0, 1) if i or j]
+# Half of the directions: the grid's edges go both ways.
 _GRID_MOVES = [
-    np.array([i, j]) for i in range(-3, 4) for j in range(-3, 4) if np.gcd(i, j) == 1
+    np.array([i, j])
+    for i in range(5)
+    for j in range(-4, 5)
+    if np.gcd(i, j) == 1 and (i, j) > (0, 0)
 ]

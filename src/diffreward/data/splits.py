@@ -10,7 +10,7 @@ SPLITS = ("train", "val", "test")
 def split_episodes(
     num_episodes: int, seed: int, fractions: Sequence[float] = (0.8, 0.1, 0.1)
 ) -> dict[str, np.ndarray]:
-    """Disjoint, exhaustive, sorted episode indices for train, valid and test.
+    """Disjoint, exhaustive, sorted episode indices for train, val and test.
 
     Raises:
         ValueError: the fractions are not three positive numbers that sum to one, or

@@ -16,18 +16,18 @@ from diffreward.networks.layers import (
 )
 from diffreward.types import Scalar, Step, Traj
 
-TIME_FEATURES = 64
+TIME_FEATURES = 32
 
 
 class TrajectoryMLP(nn.Module):
     """Residual MLP on the flattened trajectory; the output is again a trajectory.
 
-    Every block is normalised and then scaled and shifted by the time embedding (FiLM).
-    The time path is narrow, and feeds all blocks through one matrix product.
+    Every block is normalised, then scaled and shifted by the noise level (FiLM).
     """
 
-    width: int
-    depth: int
+    width: int = 256
+    depth: int = 3
+    """Number of residual blocks."""
     out_dim: int | None = None
     """Numbers per step of the output; those of the input by default."""
     activation: Activation = "silu"
@@ -38,17 +38,20 @@ class TrajectoryMLP(nn.Module):
         horizon, dim = x.shape
         act = activation_fn(self.activation)
         emb = sinusoidal_embedding(t, TIME_FEATURES)
-        emb = act(nn.Dense(2 * TIME_FEATURES, name="time")(emb))
-        film = nn.Dense((2 * self.depth + 2) * self.width, name="film")(emb)
-        film = film.reshape(self.depth + 1, 2, self.width)
+        emb = act(nn.Dense(self.width, name="time")(emb))
+        # One product makes the modulation of every block and the scale of the last norm.
+        film = nn.Dense((2 * self.depth + 1) * self.width, name="film")(emb)
+        scale_out, *rest = film.reshape(2 * self.depth + 1, self.width)
 
         h = nn.Dense(self.width, name="stem")(x.reshape(-1))
         for i in range(self.depth):
-            u = act(nn.Dense(self.width, name=f"in_{i}")(_film(h, film[i])))
+            scale, shift = rest[2 * i : 2 * i + 2]
+            u = nn.LayerNorm(name=f"norm_{i}")(h) * (1 + scale) + shift
+            u = act(nn.Dense(self.width, name=f"in_{i}")(u))
             h = h + nn.Dense(self.width, name=f"out_{i}")(u)
+        h = nn.LayerNorm(name="norm")(h) * (1 + scale_out)
         out_dim = self.out_dim or dim
-        out = nn.Dense(horizon * out_dim, name="head")(_film(h, film[-1]))
-        return out.reshape(horizon, out_dim)
+        return nn.Dense(horizon * out_dim, name="head")(h).reshape(horizon, out_dim)
 
 
 class ScalarReward(nn.Module):
@@ -145,9 +148,3 @@ def split_windows(
     if strided:
         return x.reshape(window, horizon // window, dim).swapaxes(0, 1)
     return x.reshape(horizon // window, window, dim)
-
-
-def _film(h: Array, modulation: Array) -> Array:
-    scale, shift = modulation
-    normed = nn.LayerNorm(use_scale=False, use_bias=False)(h)
-    return normed * (1.0 + scale) + shift

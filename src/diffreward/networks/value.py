@@ -52,12 +52,22 @@ class SingleStepRewardMLP(nn.Module):
     """
 
     hidden: Sequence[int] = (128, 64, 32)
+    window: int = 4
     activation: Activation = "mish"
     time_dim: int = 32
 
     @nn.compact
     def __call__(self, x: Float[Array, "window dim"], t: Step) -> Scalar:
-        """Reward of one window."""
+        """Reward of one window.
+
+        Raises:
+            ValueError: if ``x`` is not one window.
+        """
+        if x.shape[0] != self.window:
+            raise ValueError(
+                f"SingleStepRewardMLP takes one window of {self.window} steps, got "
+                f"{x.shape[0]}; wrap it in WindowReward for whole trajectories"
+            )
         act = activation_fn(self.activation)
         emb = TimeMLP(self.time_dim, self.activation, name="time")(t)
         # One linear layer on [window, emb], in two parts: under a vmap over windows the

@@ -207,10 +207,9 @@ def _check_finite(
     """
     bad = np.argwhere(~values["finite"])
     if len(bad):
-        index, *member = bad[0]
-        at = (index, *member)
+        index, *member = at = tuple(bad[0].tolist())
         what = f"loss {values['loss'][at]:g}, grad_norm {values['grad_norm'][at]:g}"
-        raise _diverged(name, before + int(index) + 1, member, what, manager)
+        raise _diverged(name, before + index + 1, member, what, manager)
 
 
 def _check_state(name: str, state: TrainState, population: bool, manager: Any) -> None:
@@ -220,7 +219,7 @@ def _check_state(name: str, state: TrainState, population: bool, manager: Any) -
     """
     finite = jax.device_get(_finite(state, population))
     if not finite.all():
-        member = np.argwhere(~finite)[0]
+        member = np.argwhere(~finite)[0].tolist()
         what = "the updated parameters are not finite"
         raise _diverged(name, int(state.step), member, what, manager)
 
@@ -238,7 +237,7 @@ def _finite(state: TrainState, population: bool) -> jax.Array:
 def _diverged(
     name: str, step: int, member: Sequence[int], what: str, manager: Any
 ) -> Diverged:
-    who = f" of member {member[0]}" if len(member) else ""
+    who = f" of member {member[0]}" if member else ""
     last = checkpoint.last_checkpoint(manager) or "none yet"
     return Diverged(
         f"{name} diverged at step {step}{who}: {what}; last good checkpoint: {last}; "

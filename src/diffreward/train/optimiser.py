@@ -1,7 +1,6 @@
 """The optimiser of every stage: clipped Adam with a warmed-up schedule."""
 
 import difflib
-from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -9,11 +8,11 @@ import optax
 
 from diffreward.types import Params
 
-Decay = Literal["constant", "cosine"]
+SCHEDULES = ("constant", "cosine")
 
 
 def learning_rate_schedule(
-    peak: float, *, steps: int, warmup: int = 0, schedule: Decay = "constant"
+    peak: float, *, steps: int, warmup: int = 0, schedule: str = "constant"
 ) -> optax.Schedule:
     """Learning rate after n updates.
 
@@ -23,9 +22,8 @@ def learning_rate_schedule(
     Raises:
         ValueError: for an unknown schedule, or a warm-up as long as the run.
     """
-    known = get_args(Decay)
-    if schedule not in known:
-        near = difflib.get_close_matches(str(schedule), known, n=1, cutoff=0.0)[0]
+    if schedule not in SCHEDULES:
+        near = difflib.get_close_matches(schedule, SCHEDULES, n=1, cutoff=0.0)[0]
         raise ValueError(f"unknown schedule {schedule!r}; did you mean {near!r}?")
     if not 0 <= warmup < steps:
         raise ValueError(
@@ -48,7 +46,7 @@ def make_optimiser(
     *,
     steps: int,
     warmup: int = 0,
-    schedule: Decay = "constant",
+    schedule: str = "constant",
     clip_norm: float | None = None,
     clip_value: float | None = None,
     weight_decay: float = 0.0,

@@ -56,7 +56,9 @@ def make_train_step(
         state: TrainState, frozen: Any, key: PRNGKey, batch: Any
     ) -> tuple[TrainState, Metrics]:
         (value, metrics), grads = grad_fn(state.params, frozen, key, batch)
-        updates, opt_state = tx.update(grads, state.opt_state, state.params)
+        # Optax raises floats to the power of its integer counters.
+        with jax.numpy_dtype_promotion("standard"):
+            updates, opt_state = tx.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
 
         n = state.step.astype(jnp.float32)

@@ -1,0 +1,35 @@
+# Everything runs in its own virtual environment; nothing else on the machine is touched.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RUN ?= runs/umaze
+
+.PHONY: demo test setup check fast clean
+
+setup: $(VENV)/.installed
+
+$(VENV)/.installed: requirements.txt setup.cfg
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "error: $(PYTHON) is older than 3.11; run: make PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+# The U-maze with its eight goals: data, models, rewards, maps, steering, report.
+demo: setup
+	$(BIN)/python -m experiments.maze2d --config=configs/maze2d.py:umaze --workdir=$(RUN)
+
+# Style, types, import contract, fast tests.
+test: check fast
+
+check: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+fast: setup
+	$(BIN)/python -m pytest -m "not slow"
+
+clean:
+	rm -rf $(VENV) build src/*.egg-info

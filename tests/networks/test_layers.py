@@ -1,0 +1,172 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from diffreward.networks import blocks, layers
+from tests.networks import reference
+
+
+def float64(tree):
+    return jax.tree.map(lambda a: np.asarray(a, np.float64), tree)
+
+
+def randomised(module, key, *args):
+    """Parameters with no entry at a special value (scales of 1, shifts of 0)."""
+    params = module.init(key, *args)
+    leaves, tree = jax.tree.flatten(params)
+    keys = jax.random.split(key, len(leaves))
+    noise = [0.3 * jax.random.normal(k, a.shape) for k, a in zip(keys, leaves, strict=True)]
+    return jax.tree.map(jnp.add, params, jax.tree.unflatten(tree, noise))
+
+
+def lax_conv(x, kernel, stride=1):
+    pad = kernel.shape[0] // 2
+    return jax.lax.conv_general_dilated(
+        x[None], kernel, (stride,), [(pad, pad)], dimension_numbers=("NWC", "WIO", "NWC")
+    )[0]
+
+
+@pytest.mark.parametrize("length", [1, 2, 4, 5, 9])
+@pytest.mark.parametrize("taps", [1, 3, 5])
+def test_conv1d_against_numpy(key, length, taps):
+    x_key, k_key = jax.random.split(key)
+    x = jax.random.normal(x_key, (length, 3))
+    kernel = jax.random.normal(k_key, (taps, 3, 2))
+    expected = reference.conv(*float64((x, kernel)))
+    np.testing.assert_allclose(layers.conv1d(x, kernel), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("length", [1, 2, 5, 8])
+def test_downsampling_convolution_against_numpy(key, length):
+    x_key, k_key = jax.random.split(key)
+    x = jax.random.normal(x_key, (length, 3))
+    kernel = jax.random.normal(k_key, (3, 3, 2))
+    expected = reference.conv(*float64((x, kernel)), stride=2)
+    out = layers.conv1d_down(x, kernel)
+    assert out.shape == (-(-length // 2), 2)
+    np.testing.assert_allclose(out, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("length", [1, 2, 5])
+def test_upsampling_convolution_against_numpy(key, length):
+    x_key, k_key = jax.random.split(key)
+    x = jax.random.normal(x_key, (length, 3))
+    kernel = jax.random.normal(k_key, (4, 3, 2))
+    expected = reference.conv_transposed(*float64((x, kernel)))
+    np.testing.assert_allclose(layers.conv1d_up(x, kernel), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("fn", "oracle", "taps", "length"),
+    [
+        (layers.conv1d, lax_conv, 5, 4),
+        (layers.conv1d, lax_conv, 5, 2),
+        (layers.conv1d_down, lambda x, k: lax_conv(x, k, 2), 3, 8),
+        (layers.conv1d_down, lambda x, k: lax_conv(x, k, 2), 3, 5),
+    ],
+)
+def test_lowerings_agree_with_xla_up_to_second_derivatives(
+    key, fn, oracle, taps, length
+):
+    x_key, k_key = jax.random.split(key)
+    x = jax.random.normal(x_key, (2, length, 3))
+    kernel = jax.random.normal(k_key, (taps, 3, 4))
+
+    def all_orders(conv):
+        def value(x, kernel):
+            return jnp.sum(jnp.tanh(jax.vmap(conv, (0, None))(x, kernel)))
+
+        def gradient_norm(x, kernel):
+            return jnp.sum(jnp.square(jax.grad(value)(x, kernel)))
+
+        return (
+            jax.vmap(conv, (0, None))(x, kernel),
+            jax.grad(value, (0, 1))(x, kernel),
+            jax.grad(gradient_norm, (0, 1))(x, kernel),
+        )
+
+    for got, want in zip(
+        jax.tree.leaves(jax.jit(all_orders, static_argnums=0)(fn)),
+        jax.tree.leaves(jax.jit(all_orders, static_argnums=0)(oracle)),
+        strict=True,
+    ):
+        np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4)
+
+
+def test_group_norm_against_numpy(key):
+    x = 3.0 + 2.0 * jax.random.normal(key, (5, 16))
+    module = layers.GroupNorm()
+    params = randomised(module, key, x)
+    p = float64(params["params"])
+    expected = reference.group_norm(float64(x), p["scale"], p["shift"])
+    np.testing.assert_allclose(module.apply(params, x), expected, atol=1e-5)
+
+
+def test_group_norm_refuses_widths_it_cannot_group(key):
+    with pytest.raises(ValueError, match="4 channels cannot form 8 groups"):
+        layers.GroupNorm().init(key, jnp.zeros((3, 4)))
+
+
+@pytest.mark.parametrize("width", [8, 16])
+def test_residual_block_against_numpy(key, width):
+    x_key, e_key, p_key = jax.random.split(key, 3)
+    x, emb = jax.random.normal(x_key, (6, 8)), jax.random.normal(e_key, (4,))
+    module = blocks.ResidualTemporalBlock(width)
+    params = randomised(module, p_key, x, emb)
+    expected = reference.residual_block(*float64((params["params"], x, emb)))
+    np.testing.assert_allclose(module.apply(params, x, emb), expected, atol=1e-5)
+
+
+def test_linear_attention_against_numpy(key):
+    x_key, p_key = jax.random.split(key)
+    x = jax.random.normal(x_key, (5, 16))
+    module = blocks.LinearAttention()
+    params = randomised(module, p_key, x)
+    expected = reference.linear_attention(*float64((params["params"], x)))
+    np.testing.assert_allclose(module.apply(params, x), expected, atol=2e-5)
+
+
+def test_mish_and_its_derivatives_over_the_whole_range():
+    x = np.concatenate([np.linspace(-30, 30, 601), [-1e4, 1e4]]).astype(np.float32)
+    expected = reference.mish(x.astype(np.float64))
+    np.testing.assert_allclose(layers.mish(x), expected, rtol=2e-6, atol=1e-12)
+    step = 1e-4
+    x64 = x.astype(np.float64)
+    slope = (reference.mish(x64 + step) - reference.mish(x64 - step)) / (2 * step)
+    np.testing.assert_allclose(jax.vmap(jax.grad(layers.mish))(x), slope, atol=1e-5)
+    curvature = jax.vmap(jax.grad(jax.grad(layers.mish)))(x)
+    assert np.isfinite(curvature).all()
+
+
+def test_sinusoidal_embedding_against_numpy():
+    frequencies = np.array([1.0, 10000 ** -(1 / 3), 10000 ** -(2 / 3), 1e-4])
+    expected = np.concatenate([np.sin(7 * frequencies), np.cos(7 * frequencies)])
+    embedding = layers.sinusoidal_embedding(jnp.int32(7), 8)
+    np.testing.assert_allclose(embedding, expected, atol=1e-6)
+    with pytest.raises(ValueError, match="even dim"):
+        layers.sinusoidal_embedding(jnp.int32(7), 2)
+
+
+def test_unknown_activation_is_refused():
+    with pytest.raises(ValueError, match="unknown activation 'relu'; use one of: mish"):
+        layers.activation_fn("relu")
+
+
+@pytest.mark.parametrize(
+    ("module", "shape", "fan_in"),
+    [
+        (layers.Linear(400), (100,), 100),
+        (layers.Conv1d(64, 5), (8, 48), 240),
+        (layers.Downsample(), (8, 64), 192),
+        (layers.Upsample(), (8, 64), 256),
+    ],
+)
+def test_initial_range_is_that_of_pytorch(key, module, shape, fan_in):
+    params = module.init(key, jnp.zeros(shape))["params"]
+    bound = fan_in**-0.5
+    for leaf in jax.tree.leaves(params):
+        assert np.abs(leaf).max() <= bound
+    kernel = np.asarray(params["kernel"])
+    # The variance of U(-b, b) is b^2 / 3.
+    np.testing.assert_allclose(kernel.std(), bound / np.sqrt(3), rtol=0.02)

@@ -1,0 +1,49 @@
+"""The one-way rule: a package imports only packages to its left, and types."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "src" / "diffreward"
+ORDER = ["data", "networks", "diffusion", "reward", "steer", "report"]
+ALLOWED = {name: set(ORDER[: i + 1]) for i, name in enumerate(ORDER)}
+# These two know no method.
+ALLOWED["train"], ALLOWED["report"] = {"train"}, {"report"}
+FOREIGN = {"torch", "gym", "mujoco_py", "d4rl", "configs", "experiments", "tests"}
+
+
+def imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            module = node.module or ""
+            found |= {module} | {f"{module}.{alias.name}" for alias in node.names}
+    return found
+
+
+@pytest.mark.parametrize("package", sorted(ALLOWED))
+def test_packages_import_only_to_their_left(package):
+    files = sorted((SOURCE / package).glob("**/*.py"))
+    assert files, f"no files in {package}; was it renamed?"
+    for path in files:
+        for name in imports(path):
+            parts = name.split(".")
+            assert parts[0] not in FOREIGN, f"{path} imports {name}"
+            if parts[0] == "diffreward" and len(parts) > 1:
+                known = ALLOWED[package] | {"types", "__version__"}
+                assert parts[1] in known, f"{path} imports {name}"
+
+
+def test_every_package_has_its_place():
+    packages = {p.parent.name for p in SOURCE.glob("*/__init__.py")}
+    assert packages == set(ALLOWED)
+
+
+def test_the_rule_can_fail(tmp_path):
+    bad = tmp_path / "x.py"
+    bad.write_text("from diffreward.steer import guide\nimport torch.nn\n")
+    assert {"diffreward.steer", "torch.nn"} <= imports(bad)

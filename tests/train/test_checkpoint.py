@@ -1,0 +1,123 @@
+import logging
+import os
+import shutil
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+from diffreward.train import CheckpointMismatch, Task, load_params
+from tests.train import toy
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("finished")
+    return workdir, toy.run(workdir=workdir)
+
+
+@pytest.fixture
+def copy(tmp_path, finished):
+    shutil.copytree(finished[0], tmp_path / "run")
+    return tmp_path / "run"
+
+
+def largest_file(folder):
+    files = [p for p in folder.rglob("*") if p.is_file() and "params" in str(p)]
+    return max(files, key=lambda p: p.stat().st_size)
+
+
+def truncate(folder):
+    file = largest_file(folder)
+    os.truncate(file, file.stat().st_size // 2)
+
+
+def flip_bits(folder):
+    file = largest_file(folder)
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    file.write_bytes(content)
+
+
+def empty(folder):
+    shutil.rmtree(folder)
+    folder.mkdir()
+
+
+def test_keeps_the_last_two(finished):
+    kept = [p.name for p in (finished[0] / "checkpoint").iterdir() if p.is_dir()]
+    assert sorted(kept) == ["40", "60"]
+
+
+def test_finished_run_returns_its_state(finished):
+    toy.assert_same_bits(toy.run(workdir=finished[0]), finished[1])
+
+
+@pytest.mark.parametrize("damage", [truncate, flip_bits, empty])
+def test_damaged_checkpoint_falls_back(copy, finished, damage, caplog):
+    damage(copy / "checkpoint" / "60")
+    with caplog.at_level(logging.WARNING):
+        state = toy.run(workdir=copy)
+    toy.assert_same_bits(state, finished[1])
+    if damage is not empty:  # an empty folder is not even listed as a checkpoint
+        lines = [r.getMessage() for r in caplog.records if "damaged" in r.getMessage()]
+        assert len(lines) == 1
+        assert "60" in lines[0]
+        assert "\n" not in lines[0]
+
+
+def test_all_checkpoints_damaged(copy):
+    for step in ("40", "60"):
+        truncate(copy / "checkpoint" / step)
+    with pytest.raises(OSError, match="no checkpoint in .* can be read; remove"):
+        toy.run(workdir=copy)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seed": 1}, "written with seed 0, this run has seed 1; use another workdir"),
+        ({"population": 2}, "written with population None, this run has population 2"),
+    ],
+)
+def test_checkpoint_of_another_run(copy, change, message):
+    with pytest.raises(CheckpointMismatch, match=message):
+        toy.run(workdir=copy, **change)
+
+
+def test_checkpoint_of_another_shape(copy):
+    def init(key):
+        return {**toy.init(key), "out": np.zeros(9, np.float32)}
+
+    settings = {**toy.run.keywords, "workdir": copy}
+    with pytest.raises(CheckpointMismatch) as error:
+        toy.fit(Task(init, toy.loss, toy.draw), optax.adam(1e-2), **settings)
+    message = str(error.value)
+    assert "params/out of float32 (8,)" in message
+    assert "needs params/out of float32 (9,)" in message
+    assert "\n" not in message
+
+
+def test_checkpoint_of_another_optimiser(copy):
+    settings = {**toy.run.keywords, "workdir": copy}
+    with pytest.raises(CheckpointMismatch, match="opt_state/.*this run needs no opt"):
+        toy.fit(toy.TASK, optax.sgd(1e-2), **settings)
+
+
+def test_load_params(finished):
+    workdir, state = finished
+    toy.assert_same_bits(load_params(workdir), state.ema_params)
+    toy.assert_same_bits(load_params(workdir, ema=False), state.params)
+    assert jax.tree.structure(load_params(workdir)) == jax.tree.structure(state.params)
+
+
+def test_load_params_of_a_damaged_run(copy):
+    flip_bits(copy / "checkpoint" / "60")
+    with pytest.raises(Exception, match="not what was saved|checksum|60"):
+        load_params(copy)
+
+
+def test_load_params_without_a_checkpoint(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no checkpoint in .*train this stage"):
+        load_params(tmp_path)

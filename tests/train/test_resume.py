@@ -1,0 +1,157 @@
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+from diffreward.train import init_state, make_train_step
+from tests.train import toy
+from tests.train.rows import rows
+
+ROOT = Path(__file__).parents[2]
+
+
+class Interrupted(Exception):  # noqa: N818
+    """Stands for whatever ends a process early."""
+
+
+def by_hand(member, steps):
+    """The same run as a Python loop over single steps, keys derived in the open."""
+    tx = optax.adam(1e-2)
+    init_key, run_key = jax.random.split(jax.random.key(0))
+    state = init_state(toy.init, tx, init_key)
+    if member:
+        params = toy.init(jax.random.fold_in(init_key, member))
+        state = state.replace(params=params, ema_params=params, opt_state=tx.init(params))
+    step = jax.jit(make_train_step(toy.loss, tx, ema_decay=0.995))
+    for n in range(steps):
+        key = jax.random.fold_in(jax.random.fold_in(run_key, n), member)
+        draw_key, loss_key = jax.random.split(key)
+        batch = toy.draw(jax.numpy.asarray(toy.DATA), draw_key)
+        state, _ = step(state, toy.FROZEN, loss_key, batch)
+    return state
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("unbroken")
+    state = toy.run(workdir=workdir, evaluate=lambda s: {"step": s.step})
+    return state, rows(workdir)
+
+
+def test_fit_equals_a_python_loop(unbroken):
+    toy.assert_close(unbroken[0], by_hand(0, 60))
+
+
+def test_population_equals_separate_runs(tmp_path):
+    state = toy.run(workdir=tmp_path, steps=20, population=3)
+    for i in range(3):
+        member = jax.tree.map(lambda x, i=i: x[i] if x.ndim else x, state)
+        toy.assert_close(member, by_hand(i, 20))
+
+
+def test_population_members_may_have_their_own_data(tmp_path):
+    """A member whose data are those of a plain run is that run."""
+    data = np.stack([toy.DATA, -toy.DATA])
+    frozen = np.stack([toy.FROZEN, 2 * toy.FROZEN])
+    both = toy.run(
+        workdir=tmp_path / "both",
+        steps=20,
+        population=2,
+        data=data,
+        frozen=frozen,
+        data_axes=0,
+        frozen_axes=0,
+    )
+    first = jax.tree.map(lambda x: x[0], both.params)
+    toy.assert_close(first, by_hand(0, 20).params)
+
+
+@pytest.mark.parametrize("at", [20, 30, 50])
+def test_interrupted_run_ends_with_the_same_bits(tmp_path, unbroken, at):
+    def evaluate(state):
+        if int(state.step) == at and not (tmp_path / "once").exists():
+            (tmp_path / "once").touch()
+            raise Interrupted
+        return {"step": state.step}
+
+    with pytest.raises(Interrupted):
+        toy.run(workdir=tmp_path, evaluate=evaluate, evaluate_every=10)
+    state = toy.run(workdir=tmp_path, evaluate=lambda s: {"step": s.step})
+    toy.assert_same_bits(state, unbroken[0])
+    # Evaluation ran more often before the interruption; the training rows agree.
+    train = lambda table: [r for r in table if "train/loss" in r]
+    assert train(rows(tmp_path)) == train(unbroken[1])
+
+
+def test_killed_run_ends_with_the_same_bits(tmp_path, unbroken):
+    """SIGKILL leaves no time to finish a write."""
+    child = f"""
+        import os, signal, time
+        from pathlib import Path
+        from tests.train import toy
+
+        def evaluate(state):
+            done = Path({str(tmp_path)!r}, "checkpoint", "20")
+            if int(state.step) >= 40:
+                while not done.exists():
+                    time.sleep(0.01)
+                os.kill(os.getpid(), signal.SIGKILL)
+            return {{}}
+
+        toy.run(workdir={str(tmp_path)!r}, evaluate=evaluate, evaluate_every=10)
+    """
+    process = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(child)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert process.returncode == -9, process.stderr
+    assert (tmp_path / "checkpoint" / "20").exists()
+    state = toy.run(workdir=tmp_path, evaluate=lambda s: {"step": s.step})
+    toy.assert_same_bits(state, unbroken[0])
+    train = lambda table: [r for r in table if "train/loss" in r]
+    assert train(rows(tmp_path)) == train(unbroken[1])
+
+
+def test_steps_need_not_be_a_multiple_of_the_dispatch(tmp_path):
+    """47 steps stopped at 25 and then extended equal 47 steps in one go."""
+    toy.run(workdir=tmp_path / "a", steps=25)
+    extended = toy.run(workdir=tmp_path / "a", steps=47)
+    toy.assert_close(extended, toy.run(workdir=tmp_path / "b", steps=47))
+    assert int(extended.step) == 47
+
+
+def test_loss_is_traced_once_per_run(tmp_path):
+    traced = []
+
+    def loss(params, frozen, key, batch):
+        traced.append(None)
+        return toy.loss(params, frozen, key, batch)
+
+    def run(steps):
+        traced.clear()
+        toy.fit(
+            toy.TASK._replace(loss=loss),
+            optax.adam(1e-2),
+            **{**toy.run.keywords, "steps": steps, "workdir": tmp_path},
+        )
+        return len(traced)
+
+    assert run(40) == 1
+    assert run(80) == 1  # resumed
+    assert run(80) == 0  # finished: restored, never compiled
+
+
+def test_a_run_beyond_the_steps_asked_for_is_refused(tmp_path):
+    toy.run(workdir=tmp_path, steps=20)
+    with pytest.raises(ValueError, match="already at step 20, beyond the 10 asked for"):
+        toy.run(workdir=tmp_path, steps=10)
