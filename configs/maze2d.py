@@ -57,24 +57,24 @@ def get_config(argument: str = "umaze") -> ConfigDict:
     m.clip = 0.0  # clamp of the predicted clean sample; 0 for none
     m.action_weight = 1.0  # of the first action, in the loss
 
-    c.base = _training(steps=5000, batch_size=256, learning_rate=1e-3)
-    c.experts = _training(steps=1600, batch_size=128, learning_rate=5e-4)
+    c.base = _training(steps=4000, batch_size=256, learning_rate=1e-3)
+    c.experts = _training(steps=1000, batch_size=128, learning_rate=5e-4)
     c.experts.init = "base"  # or "scratch"
 
-    c.rewards = r = _training(steps=1500, batch_size=128, learning_rate=1e-3)
+    c.rewards = r = _training(steps=1000, batch_size=128, learning_rate=1e-3)
     r.preset = "score"  # or "paper"
     r.network = "inner"  # inner, scalar, squares
-    r.width = 256
-    r.depth = 3
+    r.width = 192
+    r.depth = 2
     r.window = 0  # 0: one network over the whole horizon
     r.strided = False
     r.source = "mixed"  # where x_0 comes from: base, expert, mixed or models
     r.seeds = 1
 
-    c.window_rewards = w = _training(steps=1000, batch_size=128, learning_rate=1e-3)
+    c.window_rewards = w = _training(steps=800, batch_size=128, learning_rate=1e-3)
     w.preset = "score"
     w.network = "inner"
-    w.width = 128
+    w.width = 96
     w.depth = 2
     w.window = 8
     w.strided = False

@@ -50,9 +50,7 @@ def save(manager: ocp.CheckpointManager, state: TrainState, run: dict[str, Any])
     manager.save(
         int(step),
         args=ocp.args.Composite(
-            params=ocp.args.StandardSave(state.params),
-            ema_params=ocp.args.StandardSave(state.ema_params),
-            optimiser=ocp.args.StandardSave(_optimiser(state)),
+            **{k: ocp.args.StandardSave(v) for k, v in _items(state).items()},
             run=ocp.args.JsonSave({"run": run, "leaves": leaves}),
         ),
     )
@@ -136,17 +134,17 @@ def load_params(workdir: Path, *, ema: bool = True) -> Params:
         here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         abstract: dict[str, Any] = {}
         for name, leaf in leaves.items():
-            head, *path = name.split("/")
-            if head == item:
+            *parents, last = name.split("/")
+            if name.split("/")[0] == item:
                 node = abstract
-                for parent in path[:-1]:
+                for parent in parents:
                     node = node.setdefault(parent, {})
                 shape, dtype = tuple(leaf["shape"]), jnp.dtype(leaf["dtype"])
-                node[path[-1]] = jax.ShapeDtypeStruct(shape, dtype, sharding=here)
+                node[last] = jax.ShapeDtypeStruct(shape, dtype, sharding=here)
         wanted = ocp.args.Composite(**{item: ocp.args.StandardRestore(abstract)})
-        params = manager.restore(step, args=wanted)[item]
-    _verify({item: params}, leaves, directory / str(step))
-    return params
+        restored = manager.restore(step, args=wanted)[item]
+    _verify(restored, leaves, directory / str(step))
+    return restored[item]
 
 
 def _read(
@@ -155,19 +153,9 @@ def _read(
     where = Path(manager.directory) / str(step)
     record = _record(manager, step)
     _check(record, abstract, run, where)
-    restored = manager.restore(
-        step,
-        args=ocp.args.Composite(
-            params=ocp.args.StandardRestore(abstract.params),
-            ema_params=ocp.args.StandardRestore(abstract.ema_params),
-            optimiser=ocp.args.StandardRestore(_optimiser(abstract)),
-        ),
-    )
-    state = TrainState(
-        params=restored["params"],
- ema_params=restored["ema_params"],
- **restored["optimiser"],
-    )
+    items = {k: ocp.args.StandardRestore(v) for k, v in _items(abstract).items()}
+    restored = manager.restore(step, args=ocp.args.Composite(**items))
+    state = TrainState(**{k: v for name in items for k, v in restored[name].items()})
     _verify(state, record["leaves"], where)
     return state
 
@@ -234,9 +222,13 @@ def _fingerprints(tree: Any) -> Any:
     return jax.tree.map(fingerprint, tree)
 
 
-def _optimiser(state: TrainState) -> dict[str, Any]:
-    # The counter travels along: an optimiser without state would be an empty item.
-    return {"step": state.step, "opt_state": state.opt_state}
+def _items(state: TrainState) -> dict[str, dict[str, Any]]:
+    """Parts of a state that can be read alone; a part is a dict, as storage wants."""
+    return {
+        "params": {"params": state.params},
+        "ema_params": {"ema_params": state.ema_params},
+        "optimiser": {"step": state.step, "opt_state": state.opt_state},
+    }
 
 
 def _named(tree: Any) -> list[tuple[str, Any]]:

@@ -1,0 +1,109 @@
+"""The whole experiment on its smoke preset, with thresholds."""
+
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+from configs import maze2d as configs
+from diffreward.report import StaleRunError
+from experiments import maze2d
+
+
+@pytest.fixture(scope="module")
+def config():
+    return configs.get_config("umaze,smoke")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _optax_promotion():
+    with (
+        jax.numpy_dtype_promotion("standard"),
+        jax.numpy_rank_promotion("allow"),
+    ):
+        yield
+
+
+@pytest.fixture(scope="module")
+def run(config, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("maze2d")
+    return workdir, maze2d.main(config, workdir)
+
+
+def test_rewards_are_found(run):
+    summary = run[1]["summary"]
+    assert summary["goals_recovered"] == 2
+    assert summary["auroc"] > 0.8
+    assert summary["correlation"] > 0.8
+    reached = summary["reached"]
+    assert reached[summary["steered_name"]] >= 2 * reached["unsteered"] + 0.1
+    assert summary["fvu"] < 0.3
+
+
+def test_every_record_and_figure_is_written(run):
+    workdir, result = run
+    for stage in ("data", "base", "experts", "rewards", "window_rewards", "evaluation"):
+        for name in ("config", "inputs", "environment", "report"):
+            assert (workdir / stage / f"{name}.json").exists()
+    page = (workdir / "report.md").read_text()
+    for name in ("summary", "maps", "steering", "agreement", "fvu", "training"):
+        assert f"figures/{name}.png" in page
+        assert (workdir / "figures" / f"{name}.png").stat().st_size > 5000
+    assert json.loads((workdir / "report.json").read_text()) == result
+
+
+def test_the_time_path_is_trained_and_reported(run):
+    rows = [
+        json.loads(line)
+        for line in (run[0] / "rewards" / "metrics.jsonl").read_text().splitlines()
+    ]
+    last = [r for r in rows if "eval/fvu" in r][-1]
+    assert min(last["eval/time_gradient"]) > 0
+    assert max(last["eval/fvu"]) < 0.3
+    assert last["eval/fvu_level/000"] < 0.3
+
+
+def test_a_finished_run_is_not_repeated_and_the_page_is_remade(run, config):
+    workdir, result = run
+    stamp = (workdir / "rewards" / "report.json").stat().st_mtime_ns
+    (workdir / "report.md").unlink()
+    assert maze2d.main(config, workdir) == result
+    assert (workdir / "report.md").exists()
+    assert (workdir / "rewards" / "report.json").stat().st_mtime_ns == stamp
+
+
+def test_other_settings_do_not_mix_with_old_results(run, config):
+    other = config.copy_and_resolve_references()
+    with other.unlocked():
+        other.rewards.learning_rate = 1e-4
+    with pytest.raises(StaleRunError, match=r"training\.learning_rate was 0\.001"):
+        maze2d.main(other, run[0])
+
+
+def test_an_interrupted_run_ends_with_the_same_report(run, config, tmp_path):
+    """As after a kill: the last stage is lost, the stage before is half done."""
+    workdir, result = run
+    shutil.copytree(workdir, tmp_path / "again")
+    for stage in ("rewards", "window_rewards"):
+        folder = tmp_path / "again" / stage
+        (folder / "report.json").unlink()
+        for step in sorted(folder.glob("checkpoint/*"), key=lambda p: p.name):
+            if step.name.isdigit() and int(step.name) == config[stage].steps:
+                shutil.rmtree(step)
+    shutil.rmtree(tmp_path / "again" / "evaluation")
+    again = maze2d.main(config, tmp_path / "again")
+    assert again == result
+
+
+def test_models_can_replace_the_data(run, config, tmp_path):
+    """Algorithm 2: rewards trained on samples of the two models alone."""
+    other = config.copy_and_resolve_references()
+    with other.unlocked():
+        other.rewards.source = "models"
+    for stage in ("data", "base", "experts", "window_rewards"):
+        shutil.copytree(run[0] / stage, tmp_path / stage)
+    result = maze2d.main(other, tmp_path)
+    assert result["summary"]["correlation"] > 0.8
+    assert np.mean([g["fvu"] for g in result["goals"].values()]) < 0.4

@@ -1,0 +1,103 @@
+"""Every config builds, every key is read, and mistakes are named."""
+
+import re
+from pathlib import Path
+
+import pytest
+from ml_collections import ConfigDict
+
+from configs import maze2d
+from configs.common import choose, parse_switches
+from experiments import maze2d as experiment
+from experiments import tasks
+
+ROOT = Path(__file__).parents[1]
+EVERY = [f"{m},{p}" for m in maze2d.MAZES for p in maze2d.PRESETS]
+
+
+def leaves(config: ConfigDict, prefix: str = "") -> list[str]:
+    found = []
+    for key, value in config.items():
+        inner = isinstance(value, ConfigDict)
+        found += leaves(value, f"{prefix}{key}.") if inner else [prefix + key]
+    return found
+
+
+@pytest.mark.parametrize("argument", EVERY)
+def test_every_preset_builds_and_is_not_changed_by_building(argument):
+    config = maze2d.get_config(argument)
+    before = config.to_json()
+    experiment.check(config)
+    assert config.to_json() == before
+    assert config.is_locked
+
+
+def test_all_presets_have_the_same_keys():
+    keys = {argument: set(leaves(maze2d.get_config(argument))) for argument in EVERY}
+    assert len({frozenset(k) for k in keys.values()}) == 1
+
+
+def test_every_key_is_read():
+    sources = "".join(p.read_text() for p in (ROOT / "experiments").glob("*.py"))
+    for leaf in leaves(maze2d.get_config()):
+        name = leaf.rsplit(".", 1)[-1]
+        assert re.search(rf"\.{name}\b", sources), f"no experiment reads {leaf}"
+
+
+def test_paper_preset_has_the_published_settings():
+    c = maze2d.get_config("umaze,paper")
+    model = tasks.build_model(c.model, 2, 4)
+    assert (c.model.horizon, c.model.num_steps, c.base.steps) == (256, 100, 500_000)
+    assert bool(model.pinned[0, 2:].all())
+    assert bool(model.pinned[-1, 2:].all())
+    assert model.pinned.sum() == 8
+    assert (c.rewards.batch_size, c.rewards.learning_rate) == (256, 5e-5)
+    assert c.rewards.preset == "paper"
+    assert c.window_rewards.strided
+
+
+def test_smoke_is_small():
+    c = maze2d.get_config("umaze,smoke")
+    assert len(c.goals) == 2
+    assert max(c.base.steps, c.rewards.steps) <= 1000
+
+
+def test_wrong_names_are_answered_with_the_nearest():
+    with pytest.raises(ValueError, match="unknown switch 'umazee'; did you mean 'umaze'"):
+        maze2d.get_config("umazee")
+    with pytest.raises(ValueError, match="two values for maze: 'umaze' and 'open'"):
+        maze2d.get_config("umaze,open")
+    with pytest.raises(ValueError, match="did you mean 'inner'"):
+        choose("network", "iner", tasks.REWARDS)
+    with pytest.raises(AttributeError, match="horizon"):
+        maze2d.get_config().model.horizn
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("maze", "umze", "did you mean 'umaze'"),
+        ("goals", (1, 9), "from 1 to 8"),
+        ("goals", (), "from 1 to 8"),
+        ("model.network", "mpl", "did you mean 'mlp'"),
+        ("model.schedule", "cosin", "did you mean 'cosine'"),
+        ("rewards.network", "iner", "did you mean 'inner'"),
+        ("rewards.preset", "papr", "did you mean 'paper'"),
+        ("rewards.source", "bse", "did you mean 'base'"),
+        ("window_rewards.window", 7, "does not divide"),
+        ("experts.init", "bas", "did you mean 'base'"),
+        ("evaluation.space", "ep", "did you mean 'eps'"),
+    ],
+)
+def test_wrong_values_are_refused_before_any_work(key, value, message):
+    config = maze2d.get_config("umaze,smoke")
+    with config.unlocked():
+        config.update_from_flattened_dict({key: value})
+    with pytest.raises(ValueError, match=message):
+        experiment.check(config)
+
+
+def test_switches_default_to_the_first_name():
+    kinds = {"maze": ("a", "b"), "preset": ("x", "y")}
+    assert parse_switches("", **kinds) == {"maze": "a", "preset": "x"}
+    assert parse_switches(" y , b", **kinds) == {"maze": "b", "preset": "y"}
