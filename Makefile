@@ -26,7 +26,7 @@ test: check fast
 check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/basedpyright --pythonpath $(BIN)/python
 
 fast: setup
 	$(BIN)/python -m pytest -m "not slow"

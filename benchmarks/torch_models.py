@@ -1,22 +1,17 @@
 """PyTorch counterparts of the project's networks, for timing and parity checks.
 
 Plain modules in PyTorch's own layout (batch, channels, length); inputs and outputs are
-(batch, horizon, dim) like the project's.
+(batch, horizon, dim) like the project's. Submodules bear the names of the Flax
+parameters, so that `load_flax` can copy weights by name.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
-
-
-def sinusoidal_embedding(t: Tensor, dim: int) -> Tensor:
-    """Embeds integer levels of shape (batch,) as (batch, dim)."""
-    half = dim // 2
-    freqs = torch.exp(-math.log(1e4) / (half - 1) * torch.arange(half))
-    angles = t[:, None].float() * freqs
-    return torch.cat([angles.sin(), angles.cos()], dim=-1)
 
 
 class TimeMLP(nn.Module):
@@ -24,17 +19,32 @@ class TimeMLP(nn.Module):
 
     def __init__(self, dim: int, act: nn.Module):
         super().__init__()
-        self.dim = dim
-        self.net = nn.Sequential(nn.Linear(dim, 4 * dim), act, nn.Linear(4 * dim, dim))
+        half = dim // 2
+        freqs = torch.exp(-math.log(1e4) / (half - 1) * torch.arange(half))
+        self.register_buffer("freqs", freqs)
+        self.hidden = nn.Linear(dim, 4 * dim)
+        self.act = act
+        self.out = nn.Linear(4 * dim, dim)
 
     def forward(self, t: Tensor) -> Tensor:
-        """Returns the embedding of t."""
-        return self.net(sinusoidal_embedding(t, self.dim))
+        """Embeds integer levels of shape (batch,) as (batch, dim)."""
+        angles = t[:, None].float() * self.freqs
+        embedding = torch.cat([angles.sin(), angles.cos()], dim=-1)
+        return self.out(self.act(self.hidden(embedding)))
 
 
-def _conv_block(c_in: int, c_out: int, act: nn.Module) -> nn.Sequential:
-    conv = nn.Conv1d(c_in, c_out, 5, padding=2)
-    return nn.Sequential(conv, nn.GroupNorm(8, c_out), act)
+class ConvBlock(nn.Module):
+    """Convolution, group normalisation, activation."""
+
+    def __init__(self, c_in: int, c_out: int, act: nn.Module):
+        super().__init__()
+        self.conv = nn.Conv1d(c_in, c_out, 5, padding=2)
+        self.norm = nn.GroupNorm(8, c_out)
+        self.act = act
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Applies the block."""
+        return self.act(self.norm(self.conv(x)))
 
 
 class ResBlock(nn.Module):
@@ -42,14 +52,15 @@ class ResBlock(nn.Module):
 
     def __init__(self, c_in: int, c_out: int, time_dim: int, act: nn.Module):
         super().__init__()
-        self.block_0 = _conv_block(c_in, c_out, act)
-        self.block_1 = _conv_block(c_out, c_out, act)
-        self.time = nn.Sequential(act, nn.Linear(time_dim, c_out))
+        self.block_0 = ConvBlock(c_in, c_out, act)
+        self.block_1 = ConvBlock(c_out, c_out, act)
+        self.act = act
+        self.time = nn.Linear(time_dim, c_out)
         self.skip = nn.Conv1d(c_in, c_out, 1) if c_in != c_out else nn.Identity()
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
         """Applies the block."""
-        h = self.block_0(x) + self.time(emb)[:, :, None]
+        h = self.block_0(x) + self.time(self.act(emb))[:, :, None]
         return self.block_1(h) + self.skip(x)
 
 
@@ -65,13 +76,13 @@ class LinearAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Applies attention along the length."""
-        b, _, length = x.shape
+        batch, _, length = x.shape
         normed = self.norm(x.mT).mT
-        shape = (b, self.heads, self.head_dim, length)
+        shape = (batch, self.heads, self.head_dim, length)
         q, k, v = (a.reshape(shape) for a in self.qkv(normed).chunk(3, dim=1))
         context = k.softmax(-1) @ v.mT
         out = context.mT @ (q * self.head_dim**-0.5)
-        return x + self.out(out.reshape(b, -1, length))
+        return x + self.out(out.reshape(batch, -1, length))
 
 
 class TemporalUnet(nn.Module):
@@ -86,49 +97,46 @@ class TemporalUnet(nn.Module):
     ):
         super().__init__()
         act = nn.Mish()
-        widths = [dim_in, *(dim * m for m in dim_mults)]
-        pairs = list(zip(widths[:-1], widths[1:], strict=True))
-
-        def level(c_in: int, c_out: int, resample: nn.Module) -> nn.ModuleDict:
-            attend = LinearAttention(c_out) if attention else nn.Identity()
-            return nn.ModuleDict(
-                {
-                    "res_0": ResBlock(c_in, c_out, dim, act),
-                    "res_1": ResBlock(c_out, c_out, dim, act),
-                    "attn": attend,
-                    "resample": resample,
-                }
-            )
-
+        widths = [dim * m for m in dim_mults]
+        self.levels = len(widths)
         self.time = TimeMLP(dim, act)
-        self.downs = nn.ModuleList()
-        for i, (c_in, c_out) in enumerate(pairs):
-            last = i == len(pairs) - 1
-            down = nn.Identity() if last else nn.Conv1d(c_out, c_out, 3, 2, 1)
-            self.downs.append(level(c_in, c_out, down))
-        self.mid_0 = ResBlock(widths[-1], widths[-1], dim, act)
-        self.mid_attn = LinearAttention(widths[-1]) if attention else nn.Identity()
-        self.mid_1 = ResBlock(widths[-1], widths[-1], dim, act)
-        self.ups = nn.ModuleList()
-        for c_in, c_out in reversed(pairs[1:]):
-            up = nn.ConvTranspose1d(c_in, c_in, 4, 2, 1)
-            self.ups.append(level(2 * c_out, c_in, up))
-        self.final = _conv_block(widths[1], widths[1], act)
-        self.head = nn.Conv1d(widths[1], dim_in, 1)
+
+        def level(name: str, c_in: int, c_out: int) -> None:
+            self.add_module(f"{name}_res_0", ResBlock(c_in, c_out, dim, act))
+            self.add_module(f"{name}_res_1", ResBlock(c_out, c_out, dim, act))
+            attend = LinearAttention(c_out) if attention else nn.Identity()
+            self.add_module(f"{name}_attn", attend)
+
+        for i, (c_in, c_out) in enumerate(zip([dim_in, *widths[:-1]], widths, strict=True)):
+            level(f"down_{i}", c_in, c_out)
+            if i < self.levels - 1:
+                down = nn.Conv1d(c_out, c_out, 3, 2, 1)
+                self.add_module(f"down_{i}_resample", down)
+        level("mid", widths[-1], widths[-1])
+        for i in reversed(range(1, self.levels)):
+            level(f"up_{i}", 2 * widths[i], widths[i - 1])
+            up = nn.ConvTranspose1d(widths[i - 1], widths[i - 1], 4, 2, 1)
+            self.add_module(f"up_{i}_resample", up)
+        self.final = ConvBlock(widths[0], widths[0], act)
+        self.head = nn.Conv1d(widths[0], dim_in, 1)
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         """Maps (batch, horizon, dim) and (batch,) to the shape of x."""
         emb = self.time(t)
+        part = self.get_submodule
         h, skips = x.mT, []
-        for level in self.downs:
-            h = level["attn"](level["res_1"](level["res_0"](h, emb), emb))
+        for i in range(self.levels):
+            h = part(f"down_{i}_res_0")(h, emb)
+            h = part(f"down_{i}_attn")(part(f"down_{i}_res_1")(h, emb))
             skips.append(h)
-            h = level["resample"](h)
-        h = self.mid_1(self.mid_attn(self.mid_0(h, emb)), emb)
-        for level in self.ups:
-            h = torch.cat([h, skips.pop()], dim=1)
-            h = level["attn"](level["res_1"](level["res_0"](h, emb), emb))
-            h = level["resample"](h)
+            if i < self.levels - 1:
+                h = part(f"down_{i}_resample")(h)
+        h = part("mid_attn")(part("mid_res_0")(h, emb))
+        h = part("mid_res_1")(h, emb)
+        for i in reversed(range(1, self.levels)):
+            h = part(f"up_{i}_res_0")(torch.cat([h, skips[i]], dim=1), emb)
+            h = part(f"up_{i}_attn")(part(f"up_{i}_res_1")(h, emb))
+            h = part(f"up_{i}_resample")(h)
         return self.head(self.final(h)).mT
 
 
@@ -145,45 +153,44 @@ class ValueFunction(nn.Module):
     ):
         super().__init__()
         act = act or nn.Mish()
-        widths = [dim_in, *(dim * m for m in dim_mults)]
+        widths = [dim * m for m in dim_mults]
+        mids = [widths[-1] // 2, widths[-1] // 4]
+        self.plan: list[list[str]] = []
         self.time = TimeMLP(dim, act)
-        self.levels = nn.ModuleList()
-        for c_in, c_out in zip(widths[:-1], widths[1:], strict=True):
-            blocks = [ResBlock(c_in, c_out, dim, act), ResBlock(c_out, c_out, dim, act)]
-            down = nn.Conv1d(c_out, c_out, 3, 2, 1)
-            self.levels.append(nn.ModuleList([*blocks, down]))
+        channels = dim_in
+        for i, width in enumerate(widths + mids):
+            if i < len(widths):
+                names = [f"res_{i}_0", f"res_{i}_1", f"down_{i}"]
+            else:
+                names = [f"mid_{i - len(widths)}", f"mid_down_{i - len(widths)}"]
+            for name in names[:-1]:
+                self.add_module(name, ResBlock(channels, width, dim, act))
+                channels = width
+            self.add_module(names[-1], nn.Conv1d(width, width, 3, 2, 1))
+            self.plan.append(names)
             horizon = (horizon + 1) // 2
-        for c_in, c_out in (
-            (widths[-1], widths[-1] // 2),
-            (widths[-1] // 2, widths[-1] // 4),
-        ):
-            down = nn.Conv1d(c_out, c_out, 3, 2, 1)
-            self.levels.append(nn.ModuleList([ResBlock(c_in, c_out, dim, act), down]))
-            horizon = (horizon + 1) // 2
-        flat = widths[-1] // 4 * horizon + dim
-        self.head = nn.Sequential(nn.Linear(flat, flat // 2 - dim // 2), act)
-        self.head.append(nn.Linear(flat // 2 - dim // 2, 1))
+        flat = channels * horizon
+        self.hidden = nn.Linear(flat + dim, flat // 2)
+        self.act = act
+        self.head = nn.Linear(flat // 2, 1)
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         """Maps (batch, horizon, dim) and (batch,) to (batch,)."""
         emb = self.time(t)
         h = x.mT
-        for level in self.levels:
-            assert isinstance(level, nn.ModuleList)
-            for block in level[:-1]:
-                h = block(h, emb)
-            h = level[-1](h)
-        return self.head(torch.cat([h.flatten(1), emb], dim=-1))[:, 0]
+        for *residual, down in self.plan:
+            for name in residual:
+                h = self.get_submodule(name)(h, emb)
+            h = self.get_submodule(down)(h)
+        features = torch.cat([h.flatten(1), emb], dim=-1)
+        return self.head(self.act(self.hidden(features)))[:, 0]
 
 
 class WindowReward(nn.Module):
     """Mean of a small MLP over contiguous windows of the trajectory."""
 
-    def __init__(
-        self, dim_in: int, window: int, hidden: Sequence[int], act: nn.Module | None = None
-    ):
+    def __init__(self, dim_in: int, window: int, hidden: Sequence[int], act: nn.Module):
         super().__init__()
-        act = act or nn.Mish()
         self.window = window
         self.time = TimeMLP(32, act)
         widths = [window * dim_in + 32, *hidden, 1]
@@ -197,3 +204,36 @@ class WindowReward(nn.Module):
         windows = x.reshape(x.shape[0], -1, self.window * x.shape[2])
         emb = self.time(t)[:, None, :].expand(-1, windows.shape[1], -1)
         return self.body(torch.cat([windows, emb], dim=-1)).mean(dim=(1, 2))
+
+
+def load_flax(module: nn.Module, params: Mapping[str, Any]) -> None:
+    """Copies the parameters of the Flax network of the same name, every one of them.
+
+    Raises:
+        KeyError: if a parameter has no counterpart.
+        ValueError: if the counterpart has another shape, or none was copied into it.
+    """
+    missing = dict(module.named_parameters())
+
+    def copy(target: nn.Module, tree: Mapping[str, Any], path: str) -> None:
+        for name, leaf in tree.items():
+            if isinstance(leaf, Mapping):
+                copy(target.get_submodule(name), leaf, f"{path}{name}.")
+                continue
+            value = np.asarray(leaf)
+            torch_name = {"kernel": "weight", "scale": "weight", "shift": "bias"}
+            torch_name = torch_name.get(name, name)
+            if name == "kernel" and isinstance(target, nn.ConvTranspose1d):
+                value = value.transpose(1, 2, 0)
+            elif name == "kernel":
+                value = value.T
+            own = missing.pop(path + torch_name)
+            if value.ndim + 1 == own.ndim:  # a linear layer, here a 1x1 convolution
+                value = value[..., None]
+            if value.shape != own.shape:
+                raise ValueError(f"{path}{name}: {value.shape} for {tuple(own.shape)}")
+            own.data.copy_(torch.tensor(value))
+
+    copy(module, params, "")
+    if missing:
+        raise ValueError(f"no value for {', '.join(sorted(missing))}")

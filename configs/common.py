@@ -2,6 +2,21 @@
 
 import difflib
 from collections.abc import Collection
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+
+    class ConfigDict:
+        """A config to the type checker: any key, any value."""
+
+        def __getattr__(self, name: str) -> Any: ...
+        def __setattr__(self, name: str, value: Any) -> None: ...
+        def __getitem__(self, name: str) -> Any: ...
+
+else:
+    from ml_collections import ConfigDict
+
+__all__ = ["ConfigDict", "choose", "parse_switches"]
 
 
 def choose(kind: str, name: object, known: Collection[str]) -> str:

@@ -14,9 +14,7 @@ Any key below can be overridden: ``--config.rewards.steps=4000``. Expected resul
 ``umaze`` and ``medium`` at the cpu preset stand in the README with their commands.
 """
 
-from ml_collections import ConfigDict
-
-from configs.common import parse_switches
+from configs.common import ConfigDict, parse_switches
 
 # Control steps per plan, and physics steps (of 10 ms) per control step: a plan must be
 # long enough to cross its maze.

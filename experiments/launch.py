@@ -11,8 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 from absl import app, flags, logging
 from jax import Array
-from ml_collections import ConfigDict, config_flags
+from ml_collections import config_flags
 
+from configs.common import ConfigDict
 from diffreward import data as d
 from diffreward import report, train
 from diffreward.reward import metrics
@@ -167,9 +168,7 @@ def fvu_by_level(
 
     def evaluate(state: train.TrainState) -> dict[str, Any]:
         params = jax.device_get(state.ema_params)
-        residual, signal, norm = jax.device_get(
-            measure(params, frozen["expert"], expert)
-        )
+        residual, signal, norm = jax.device_get(measure(params, frozen["expert"], expert))
         if reward.preset == "score" and not np.all(norm > 0):
             raise ValueError(
                 "the time path of the reward receives no gradient; use a network with "
@@ -238,7 +237,7 @@ def model_samples(
         return np.concatenate([first, np.asarray(draw(params, next_key, inside))])
 
     members = jax.tree.leaves(experts)[0].shape[0]
-    zero = -(normaliser.shift / normaliser.scale)[:act_dim]
+    zero = -np.asarray(normaliser.shift / normaliser.scale)[:act_dim]
     as_windows = lambda x: _sample_windows(x, zero)
     expert_banks = [
         as_windows(bank(jax.tree.map(lambda x, i=i: x[i], experts), i + 1))

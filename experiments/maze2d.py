@@ -11,9 +11,8 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 
-from configs.common import choose
+from configs.common import ConfigDict, choose
 from diffreward import data as d
 from diffreward import report
 from diffreward.types import Params
@@ -217,11 +216,10 @@ def train_rewards(
         members = members._replace(
             offset=repeat(members.offset), count=repeat(members.count)
         )
-        source = {
+        return {
             "base": windows(config, prepared, prepared.base[split]),
             "expert": members,
         }
-        return source
 
     data = sets("train")
     axes: dict[str, Any] = {"base": None, "expert": d.MEMBER_AXES}

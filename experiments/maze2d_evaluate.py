@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from ml_collections import ConfigDict
 from scipy.stats import pearsonr, spearmanr
 
+from configs.common import ConfigDict
 from diffreward import data as d
 from diffreward.report import bootstrap
 from diffreward.reward import Pair, log_ratio, metrics
@@ -63,14 +63,20 @@ def evaluate(
         for name in ("auroc", "correlation", "fvu"):
             record[f"{name}_by_seed"] = [r[name] for r, _ in per_seed]
         goals[str(goal)] = record
-        folder.mkdir(parents=True, exist_ok=True)
-        np.savez_compressed(folder / f"goal{goal}.npz", **arrays)
+        save_arrays(folder / f"goal{goal}.npz", arrays)
         print(
             f"goal {goal}: peak {record['peak_distance']:.2f} m from the goal, AUROC "
             f"{record['auroc'][0]:.3f}, correlation {record['correlation']:.3f}, "
             f"map {record['map_spearman']:.2f}, reached {record['reached']}"
         )
     return {"maze": config.maze, "goals": goals, "summary": summarise(goals, config)}
+
+
+def save_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Writes a compressed archive whole or not at all."""
+    partial = path.with_suffix(".partial.npz")
+    np.savez_compressed(partial, allow_pickle=False, **arrays)
+    partial.replace(path)
 
 
 def summarise(goals: dict[str, Any], config: ConfigDict) -> dict[str, Any]:
@@ -231,8 +237,8 @@ class Tools:
             "goal": target,
             "auroc": list(bootstrap(metrics.auroc, r_expert, r_base)),
             "gap_auroc": metrics.auroc(gap_expert, gap_base),
-            "correlation": float(pearsonr(r_windows, gap_windows)[0]),
-            "rank_correlation": float(spearmanr(r_windows, gap_windows)[0]),
+            "correlation": float(pearsonr(r_windows, gap_windows).statistic),
+            "rank_correlation": float(spearmanr(r_windows, gap_windows).statistic),
             "fvu": float(residual.sum() / signal.sum()),
             "fvu_by_level": residual / signal,
             "window_fvu": float(w_residual.sum() / w_signal.sum()),
@@ -273,9 +279,7 @@ class Tools:
         for name, x in plans.items():
             x = d.unnormalise(prepared.normaliser, np.asarray(x))
             positions, start = x[:, :, 2:4], x[:, 0, 2:6]
-            driven = follow_plans(
-                prepared.maze, positions, start, config.data.frame_skip
-            )
+            driven = follow_plans(prepared.maze, positions, start, config.data.frame_skip)
             near = lambda end: np.linalg.norm(end - target, axis=-1)
             reach = config.evaluation.reach
             reached[name] = float((near(positions[:, -1]) <= reach).mean())
@@ -322,9 +326,9 @@ class Tools:
             "peak_distance": peak.distance,
             "recovered": peak.distance <= 0.5,
             "top_cells_hit": peak.top_cells_hit,
-            "map_spearman": float(spearmanr(shown[both], ratio[both])[0]),
-            "geodesic_spearman": float(spearmanr(shown[both], -distance)[0]),
-            "data_geodesic_spearman": float(spearmanr(ratio[both], -distance)[0]),
+            "map_spearman": float(spearmanr(shown[both], ratio[both]).statistic),
+            "geodesic_spearman": float(spearmanr(shown[both], -distance).statistic),
+            "data_geodesic_spearman": float(spearmanr(ratio[both], -distance).statistic),
         }
         arrays = {
             "map": shown,

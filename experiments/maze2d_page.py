@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ml_collections import ConfigDict
 
+from configs.common import ConfigDict
 from diffreward.report import figures, markdown, write_json
 
 
@@ -96,8 +96,7 @@ def draw_fvu(path: Path, result: dict) -> None:
     """Held-out fraction of variance unexplained per noise level."""
     fig, (ax,) = figures.grid_of(1, 1, size=5.0)
     curves = [
-        (np.array(g["fvu_by_level"]), f"goal {name}")
-        for name, g in result["goals"].items()
+        (np.array(g["fvu_by_level"]), f"goal {name}") for name, g in result["goals"].items()
     ]
     figures.lines(ax, curves, "noise level t", "fraction of variance unexplained")
     ax.set_ylim(0, max(1.0, *(c.max() for c, _ in curves)))
@@ -170,10 +169,20 @@ reported, not aimed at: the data itself bounds it |
 | FVU of the reward, of the window reward | {s["fvu"]:.3f}, {s["window_fvu"]:.3f} | share \
 of the score difference left unexplained on held-out data |
 | plans that end at the goal: base, {steered}, difference, expert | \
-{", ".join(f"{100 * s['reached'][n]:.0f} %" for n in ("unsteered", steered, "difference", "expert"))} \
+{
+        ", ".join(
+            f"{100 * s['reached'][n]:.0f} %"
+            for n in ("unsteered", steered, "difference", "expert")
+        )
+    } \
 | from held-out start states; *difference* is the upper bound of any reward |
 | the same, executed in the simulator | \
-{", ".join(f"{100 * s['executed'][n]:.0f} %" for n in ("unsteered", steered, "difference", "expert"))} \
+{
+        ", ".join(
+            f"{100 * s['executed'][n]:.0f} %"
+            for n in ("unsteered", steered, "difference", "expert")
+        )
+    } \
 | plans followed by the PD controller |
 
 {markdown(header, rows)}
@@ -181,8 +190,12 @@ of the score difference left unexplained on held-out data |
 Share of plans that end within {config.evaluation.reach:g} m of the goal, by guidance scale
 ({config.evaluation.space}-space):
 
-{markdown(["goal", *next(iter(result["goals"].values()))["reached"]],
-          [(n, *g["reached"].values()) for n, g in result["goals"].items()])}
+{
+        markdown(
+            ["goal", *next(iter(result["goals"].values()))["reached"]],
+            [(n, *g["reached"].values()) for n, g in result["goals"].items()],
+        )
+    }
 
 Maps with the visits they are compared with: ![maps](figures/maps.png)
 
@@ -199,3 +212,9 @@ Training: ![training](figures/training.png)
 Settings stand in `*/config.json`, numbers in `report.json`, training curves in
 `*/metrics.jsonl` and `*/tensorboard`.
 """
+
+
+def percent(shares: dict[str, float], steered: str) -> str:
+    """Shares of base, steered, difference and expert in percent."""
+    ways = ("unsteered", steered, "difference", "expert")
+    return ", ".join(f"{100 * shares[way]:.0f} %" for way in ways)

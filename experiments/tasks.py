@@ -9,9 +9,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array
-from ml_collections import ConfigDict
 
-from configs.common import choose
+from configs.common import ConfigDict, choose
 from diffreward.data import draw
 from diffreward.diffusion import (
     Condition,
@@ -60,7 +59,8 @@ class Model(NamedTuple):
     @property
     def shape(self) -> tuple[int, int]:
         """Horizon and dim."""
-        return self.pinned.shape
+        horizon, dim = self.pinned.shape
+        return horizon, dim
 
     def eps_fn(self, params: Params) -> EpsFn:
         """Noise prediction under given parameters."""

@@ -4,10 +4,9 @@ import re
 from pathlib import Path
 
 import pytest
-from ml_collections import ConfigDict
 
 from configs import maze2d
-from configs.common import choose, parse_switches
+from configs.common import ConfigDict, choose, parse_switches
 from experiments import maze2d as experiment
 from experiments import tasks
 
@@ -70,7 +69,7 @@ def test_wrong_names_are_answered_with_the_nearest():
     with pytest.raises(ValueError, match="did you mean 'inner'"):
         choose("network", "iner", tasks.REWARDS)
     with pytest.raises(AttributeError, match="horizon"):
-        maze2d.get_config().model.horizn
+        _ = maze2d.get_config().model.horizn
 
 
 @pytest.mark.parametrize(

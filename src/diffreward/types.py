@@ -33,7 +33,7 @@ Params: TypeAlias = Any
 class EpsFn(Protocol):
     """Noise prediction of a diffusion model for one noised sample."""
 
-    def __call__(self, x_t: Array, t: Array) -> Array:
+    def __call__(self, x_t: Array, t: Array, /) -> Array:
         """Returns the predicted noise, shaped like ``x_t``."""
         ...
 
@@ -42,6 +42,6 @@ class EpsFn(Protocol):
 class RewardFn(Protocol):
     """Relative reward of one noised sample, in units of log density."""
 
-    def __call__(self, x_t: Array, t: Array) -> Array:
+    def __call__(self, x_t: Array, t: Array, /) -> Array:
         """Returns a scalar."""
         ...

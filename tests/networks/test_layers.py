@@ -13,7 +13,7 @@ def float64(tree):
 
 def randomised(module, key, *args):
     """Parameters with no entry at a special value (scales of 1, shifts of 0)."""
-    params = module.init(key, *args)
+    params = jax.jit(module.init)(key, *args)
     leaves, tree = jax.tree.flatten(params)
     keys = jax.random.split(key, len(leaves))
     noise = [0.3 * jax.random.normal(k, a.shape) for k, a in zip(keys, leaves, strict=True)]
@@ -66,9 +66,7 @@ def test_upsampling_convolution_against_numpy(key, length):
         (layers.conv1d_down, lambda x, k: lax_conv(x, k, 2), 3, 5),
     ],
 )
-def test_lowerings_agree_with_xla_up_to_second_derivatives(
-    key, fn, oracle, taps, length
-):
+def test_lowerings_agree_with_xla_up_to_second_derivatives(key, fn, oracle, taps, length):
     x_key, k_key = jax.random.split(key)
     x = jax.random.normal(x_key, (2, length, 3))
     kernel = jax.random.normal(k_key, (taps, 3, 4))
@@ -100,7 +98,7 @@ def test_group_norm_against_numpy(key):
     params = randomised(module, key, x)
     p = float64(params["params"])
     expected = reference.group_norm(float64(x), p["scale"], p["shift"])
-    np.testing.assert_allclose(module.apply(params, x), expected, atol=1e-5)
+    np.testing.assert_allclose(jax.jit(module.apply)(params, x), expected, atol=1e-5)
 
 
 def test_group_norm_refuses_widths_it_cannot_group(key):
@@ -115,7 +113,7 @@ def test_residual_block_against_numpy(key, width):
     module = blocks.ResidualTemporalBlock(width)
     params = randomised(module, p_key, x, emb)
     expected = reference.residual_block(*float64((params["params"], x, emb)))
-    np.testing.assert_allclose(module.apply(params, x, emb), expected, atol=1e-5)
+    np.testing.assert_allclose(jax.jit(module.apply)(params, x, emb), expected, atol=1e-5)
 
 
 def test_linear_attention_against_numpy(key):
@@ -124,18 +122,22 @@ def test_linear_attention_against_numpy(key):
     module = blocks.LinearAttention()
     params = randomised(module, p_key, x)
     expected = reference.linear_attention(*float64((params["params"], x)))
-    np.testing.assert_allclose(module.apply(params, x), expected, atol=2e-5)
+    np.testing.assert_allclose(jax.jit(module.apply)(params, x), expected, atol=2e-5)
 
 
 def test_mish_and_its_derivatives_over_the_whole_range():
     x = np.concatenate([np.linspace(-30, 30, 601), [-1e4, 1e4]]).astype(np.float32)
     expected = reference.mish(x.astype(np.float64))
-    np.testing.assert_allclose(layers.mish(x), expected, rtol=2e-6, atol=1e-12)
+    np.testing.assert_allclose(
+        jax.jit(layers.mish)(jnp.asarray(x)), expected, rtol=2e-6, atol=1e-12
+    )
     step = 1e-4
     x64 = x.astype(np.float64)
     slope = (reference.mish(x64 + step) - reference.mish(x64 - step)) / (2 * step)
-    np.testing.assert_allclose(jax.vmap(jax.grad(layers.mish))(x), slope, atol=1e-5)
-    curvature = jax.vmap(jax.grad(jax.grad(layers.mish)))(x)
+    np.testing.assert_allclose(
+        jax.vmap(jax.grad(layers.mish))(jnp.asarray(x)), slope, atol=1e-5
+    )
+    curvature = jax.vmap(jax.grad(jax.grad(layers.mish)))(jnp.asarray(x))
     assert np.isfinite(curvature).all()
 
 
@@ -163,7 +165,7 @@ def test_unknown_activation_is_refused():
     ],
 )
 def test_initial_range_is_that_of_pytorch(key, module, shape, fan_in):
-    params = module.init(key, jnp.zeros(shape))["params"]
+    params = jax.jit(module.init)(key, jnp.zeros(shape))["params"]
     bound = fan_in**-0.5
     for leaf in jax.tree.leaves(params):
         assert np.abs(leaf).max() <= bound

@@ -23,21 +23,20 @@ def copy(tmp_path, finished):
     return tmp_path / "run"
 
 
-def largest_file(folder):
-    files = [p for p in folder.rglob("*") if p.is_file() and "params" in str(p)]
-    return max(files, key=lambda p: p.stat().st_size)
+def array_files(folder):
+    return [p for p in folder.rglob("d/*") if p.is_file()]
 
 
 def truncate(folder):
-    file = largest_file(folder)
-    os.truncate(file, file.stat().st_size // 2)
+    for file in array_files(folder):
+        os.truncate(file, file.stat().st_size // 2)
 
 
 def flip_bits(folder):
-    file = largest_file(folder)
-    content = bytearray(file.read_bytes())
-    content[len(content) // 2] ^= 0xFF
-    file.write_bytes(content)
+    for file in array_files(folder):
+        content = bytearray(file.read_bytes())
+        content[len(content) // 2] ^= 0xFF
+        file.write_bytes(content)
 
 
 def empty(folder):
@@ -94,7 +93,7 @@ def test_checkpoint_of_another_shape(copy):
     with pytest.raises(CheckpointMismatch) as error:
         toy.fit(Task(init, toy.loss, toy.draw), optax.adam(1e-2), **settings)
     message = str(error.value)
-    assert "params/out of float32 (8,)" in message
+    assert "params/out of float32 (128,)" in message
     assert "needs params/out of float32 (9,)" in message
     assert "\n" not in message
 
@@ -114,7 +113,7 @@ def test_load_params(finished):
 
 def test_load_params_of_a_damaged_run(copy):
     flip_bits(copy / "checkpoint" / "60")
-    with pytest.raises(Exception, match="not what was saved|checksum|60"):
+    with pytest.raises(OSError, match="not what was saved"):
         load_params(copy)
 
 

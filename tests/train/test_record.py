@@ -112,14 +112,14 @@ def test_progress_without_a_terminal_announces_the_run(tmp_path, capsys):
     toy.run(workdir=tmp_path, steps=10, progress=True)
     toy.run(workdir=tmp_path, steps=10, progress=True)
     first, second = capsys.readouterr().err.splitlines()
-    assert first.startswith("toy: 10 steps, 48 parameters")
+    assert first.startswith("toy: 10 steps, 768 parameters")
     assert second == "toy: already finished at step 10"
 
 
 def test_estimate_counts():
     task, tx = toy.TASK, optax.adam(1e-2)
     one = estimate(task, tx, data=toy.DATA, frozen=toy.FROZEN)
-    parameters = 4 * 8 + 8 + 8
+    parameters = 6 * toy.WIDTH
     assert one["parameters"] == parameters
     # Parameters, average and two moments in float32; two int32 counters.
     assert one["state_bytes"] == 4 * (4 * parameters) + 2 * 4

@@ -20,7 +20,7 @@ def test_eight_devices_equal_one(tmp_path, data, model, rules):
     toy.assert_close(one, many)
     assert len(many.params["out"].sharding.device_set) == 8
     kernel = many.params["dense"]["kernel"]
-    assert kernel.addressable_shards[0].data.shape == (4, 8 // model)
+    assert kernel.addressable_shards[0].data.shape == (4, toy.WIDTH // model)
 
 
 def test_a_rule_also_places_the_average_and_the_moments():

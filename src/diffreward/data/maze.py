@@ -169,9 +169,9 @@ def make_geodesic(
     here, there = [], []
     for move in _GRID_MOVES:
         target = lattice + move
-        inside = ((target >= 0) & (target < shape)).all(axis=-1)
-        target = np.where(inside[..., None], target, 0)
-        ok: np.ndarray = inside & clear & clear[target[..., 0], target[..., 1]]
+        inside = np.all((target >= 0) & (target < shape), axis=-1)
+        target = np.where(np.expand_dims(inside, -1), target, 0)
+        ok = inside & clear & clear[target[..., 0], target[..., 1]]
         a, b = points[ok], points[target[ok][:, 0], target[ok][:, 1]]
         # Three centimetres of slack: else the only way round a corner is the node
         # diagonally off it, a detour that adds up over a maze.

@@ -1,0 +1,1 @@
+"""Timing questions, each a module: ``python -m benchmarks.train_step``."""
