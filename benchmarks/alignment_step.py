@@ -46,11 +46,10 @@ MAZE2D = Setting(256, 256, 6, (1, 4, 8), 100, windows=True)
 def ours(setting: Setting) -> Callable[[], Any]:
     """The project's step, as a function without arguments."""
     schedule = cosine(setting.num_steps)
-    net = TemporalUnet(dim_mults=setting.mults)
+    net: Any = TemporalUnet(dim_mults=setting.mults)
+    reward: Any = ValueFunction()
     if setting.windows:
         reward = WindowReward(SingleStepRewardMLP(HIDDEN, WINDOW), WINDOW)
-    else:
-        reward = ValueFunction()
     tx = optax.adam(LEARNING_RATE)
     shape = (setting.batch, setting.horizon, setting.dim)
     x_0 = jax.random.normal(jax.random.key(0), shape)

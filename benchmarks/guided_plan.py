@@ -24,7 +24,8 @@ DIM = ACT_DIM + OBS_DIM
 def ours(batch: int) -> Callable[[], Any]:
     """Plans of the project, as a function without arguments."""
     schedule = cosine(NUM_STEPS)
-    net, reward = TemporalUnet(), ValueFunction()
+    net: Any = TemporalUnet()
+    reward: Any = ValueFunction()
     known = jax.random.normal(jax.random.key(0), (batch, HORIZON, DIM))
     init = lambda module, seed: jax.jit(module.init)(
         jax.random.key(seed), known[0], jnp.int32(0)
@@ -79,7 +80,8 @@ def in_torch(batch: int) -> Callable[[], Any]:
             (gradient,) = torch.autograd.grad(reward(x, t).sum(), x)
             x = x.detach()
             gradient[:, 0, ACT_DIM:] = 0
-            # eps - sigma grad rho moves x_0 by sigma^2 / sqrt(alpha_bar) grad rho.
+            # rho is sqrt(alpha_bar) / sigma^2 times the network, so eps - sigma grad rho
+            # adds the network's own gradient to x_0.
             x_0 = net(x, t) + gradient
             mean = c["posterior_x_0"][i] * x_0 + c["posterior_x_t"][i] * x
             std = c["posterior_variance"][i].sqrt()

@@ -28,7 +28,7 @@ class TimeMLP(nn.Module):
 
     def forward(self, t: Tensor) -> Tensor:
         """Embeds integer levels of shape (batch,) as (batch, dim)."""
-        angles = t[:, None].float() * self.freqs
+        angles = t[:, None].float() * self.get_buffer("freqs")
         embedding = torch.cat([angles.sin(), angles.cos()], dim=-1)
         return self.out(self.act(self.hidden(embedding)))
 

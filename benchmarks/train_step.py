@@ -24,7 +24,7 @@ def ours(
 ) -> Callable[[], Any]:
     """The project's step, as a function without arguments."""
     schedule = cosine(num_steps)
-    net = TemporalUnet(dim_mults=mults)
+    net: Any = TemporalUnet(dim_mults=mults)
     tx = optax.adam(LEARNING_RATE)
     x_0 = jax.random.normal(jax.random.key(0), (batch, horizon, dim))
     params = jax.jit(net.init)(jax.random.key(1), x_0[0], jnp.int32(0))

@@ -44,17 +44,81 @@ def run(
         try:
             main(flag.value, Path(folder.value))
         except (ValueError, OSError, train.Diverged, report.StaleRunError) as error:
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {_one_line(error)}", file=sys.stderr)
             sys.exit(1)
 
+    for name in ("config", "workdir", "wandb"):  # what --help lists
+        flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[name])
+    app.run(guarded, flags_parser=_parse)
+
+
+def _parse(argv: list[str]) -> list[str]:
+    """Parses flags; what is wrong with them is said in one line."""
     try:
-        app.run(guarded)
-    except ValueError as error:  # a config argument that get_config refuses
-        print(f"error: {error}", file=sys.stderr)
+        return flags.FLAGS(argv)
+    except (flags.Error, AttributeError, ValueError, OSError) as error:
+        # get_config's own errors arrive as the text of a traceback.
+        lines = [line.strip() for line in str(error).splitlines()]
+        causes = [line for line in lines if "Error:" in line.split(" ")[0]]
+        message = causes[-1].split(": ", 1)[-1] if causes else _one_line(error)
+        known = "unknown config key " if isinstance(error, AttributeError) else ""
+        print(f"error: {known}{message}", file=sys.stderr)
         sys.exit(1)
 
 
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).replace("\\n", " ").replace("\\'", "'").split())
+
+
 _wandb: dict[str, Any] | None = None
+
+
+MIB = 2**20
+TYPICAL_SHARE = 0.4
+"""Of the matmul peak that training of small networks reaches, for estimates."""
+
+
+def blank_params(model: tasks.Model, population: int | None) -> Params:
+    """Shapes of a model's parameters, stacked for a population."""
+    x, t = jnp.zeros(model.shape), jnp.zeros((), jnp.int32)
+    one = jax.eval_shape(model.network.init, jax.random.key(0), x, t)
+    lead = () if population is None else (population,)
+    return jax.tree.map(lambda p: jax.ShapeDtypeStruct((*lead, *p.shape), p.dtype), one)
+
+
+def matmul_rate(size: int = 1024) -> float:
+    """Float32 matrix-product rate of the devices in FLOP/s, from a few products."""
+    x = jnp.ones((size, size))
+    product = jax.jit(lambda x: x @ x)
+    product(x).block_until_ready()
+    began = time.perf_counter()
+    for _ in range(4):
+        product(x).block_until_ready()
+    return 4 * 2 * size**3 / (time.perf_counter() - began)
+
+
+def print_plan(rows: list[tuple[str, ConfigDict, int, dict]], data_bytes: int) -> None:
+    """One line per training stage: steps, parameters, rough time and memory."""
+    rate = TYPICAL_SHARE * matmul_rate()
+    total, peak = 0.0, 0
+    print(
+        f"{'stage':16}{'steps':>9}{'members':>9}{'parameters':>12}{'minutes':>9}{'MiB':>7}"
+    )
+    for name, section, members, cost in rows:
+        minutes = section.steps * cost["flops_per_step"] / rate / 60
+        # Parameters, average, two moments, and as much again for gradients and copies.
+        memory = 2 * cost["state_bytes"] + data_bytes + 4 * cost["batch_bytes"]
+        print(
+            f"{name:16}{section.steps:>9,}{members:>9}{cost['parameters']:>12,}"
+            f"{minutes:>9.1f}{memory / MIB:>7.0f}"
+        )
+        total, peak = total + minutes, max(peak, memory)
+    print(
+        f"about {total:.0f} minutes of training on {jax.device_count()} "
+        f"{jax.devices()[0].device_kind} device(s), and {peak / MIB + 900:.0f} MiB with "
+        "the program itself; finished stages are skipped",
+        flush=True,
+    )
 
 
 def train_stage(
@@ -105,7 +169,7 @@ def train_stage(
     params = jax.device_get(state.ema_params)
     if not done:
         report.close_stage(
-            folder, {"steps": config.steps, "seconds_in_last_call": time.time() - began}
+            folder, {"steps": config.steps, "seconds": time.time() - began}
         )
     return params
 

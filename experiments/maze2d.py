@@ -14,7 +14,7 @@ import numpy as np
 
 from configs.common import ConfigDict, choose
 from diffreward import data as d
-from diffreward import report
+from diffreward import report, train
 from diffreward.types import Params
 from experiments import launch, maze2d_evaluate, maze2d_page, tasks
 
@@ -32,6 +32,7 @@ def main(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     """Runs every stage that has not finished; returns the final report."""
     began = time.time()
     check(config)
+    announce(config)
     make_data(config, workdir)
     prepared = prepare(config, workdir)
     model = tasks.build_model(config.model, act_dim=2, obs_dim=4)
@@ -46,11 +47,14 @@ def main(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     inputs = {n: report.stage_digest(workdir / n) for n in ("data", *rewards)}
     settings = {"evaluation": config.evaluation.to_dict()}
     if not report.open_stage(folder, settings, inputs):
+        print("evaluation: every goal on held-out data", flush=True)
+        started = time.time()
         results = maze2d_evaluate.evaluate(
             config, folder, prepared, model, base, experts, rewards
         )
-        report.close_stage(folder, results)
+        report.close_stage(folder, {**results, "seconds": time.time() - started})
     result = report.read_json(folder / "report.json")
+    del result["seconds"]  # of this machine, not of this run
     maze2d_page.write(config, workdir, prepared, result)
     print(f"report: {workdir / 'report.md'} ({time.time() - began:.0f} s in this call)")
     return result
@@ -75,6 +79,50 @@ def check(config: ConfigDict) -> None:
         tasks.build_reward(section, model)
     choose("experts.init", config.experts.init, ("base", "scratch"))
     choose("evaluation.space", config.evaluation.space, ("eps", "mean", "input"))
+
+
+def announce(config: ConfigDict) -> None:
+    """Prints what the run will train, and about how long and in how much memory."""
+    model = tasks.build_model(config.model, act_dim=2, obs_dim=4)
+    one = _blank_windows(config)
+    members = d.stack_windows([one] * len(config.goals))
+    blank = lambda population: launch.blank_params(model, population)
+    rows = []
+    for name in ("base", "experts", "rewards", "window_rewards"):
+        section = config[name]
+        options: dict[str, Any] = {}
+        if name == "base":
+            task, data = tasks.denoising_task(model, section.batch_size), one
+        elif name == "experts":
+            task, data = tasks.denoising_task(model, section.batch_size), members
+            options = {"population": len(config.goals), "data_axes": d.MEMBER_AXES}
+        else:
+            reward = tasks.build_reward(section, model)
+            task = tasks.reward_task(model, reward, section.source, section.batch_size)
+            population = len(config.goals) * section.seeds
+            stacked = d.stack_windows([one] * population)
+            data = {"base": one, "expert": stacked}
+            options = {
+                "population": population,
+                "data_axes": {"base": None, "expert": d.MEMBER_AXES},
+                "frozen": {"base": blank(None), "expert": blank(population)},
+                "frozen_axes": {"base": None, "expert": 0},
+            }
+        cost = train.estimate(task, tasks.optimiser(section), data=data, **options)
+        rows.append((name, section, options.get("population") or 1, cost))
+    transitions = config.data.base_transitions
+    transitions += config.data.expert_transitions * len(config.goals)
+    launch.print_plan(rows, data_bytes=24 * transitions)
+
+
+def _blank_windows(config: ConfigDict) -> d.Windows:
+    """One window of zeros: shapes are all an estimate needs."""
+    rows = config.model.horizon + 1
+    timeouts = np.arange(rows) == rows - 1
+    zeros = np.zeros((rows, 4), np.float32)
+    episodes = d.Episodes.from_arrays(zeros, zeros[:, :2], timeouts=timeouts)
+    normaliser = d.Normaliser(np.zeros(6, np.float32), np.ones(6, np.float32))
+    return d.make_windows(episodes, normaliser, horizon=config.model.horizon, pad=False)
 
 
 def make_data(config: ConfigDict, workdir: Path) -> None:

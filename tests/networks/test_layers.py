@@ -152,7 +152,7 @@ def test_sinusoidal_embedding_against_numpy():
 
 def test_unknown_activation_is_refused():
     with pytest.raises(ValueError, match="unknown activation 'relu'; use one of: mish"):
-        layers.activation_fn("relu")
+        layers.activation_fn("relu")  # pyright: ignore[reportArgumentType]
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,9 @@ def test_default_network_against_numpy(key):
         u = norm(f"norm_{i}", h) * (1 + film[1 + 2 * i]) + film[2 + 2 * i]
         h = h + dense(f"out_{i}", silu(dense(f"in_{i}", u)))
     expected = dense("head", norm("norm", h) * (1 + film[0])).reshape(5, 3)
-    np.testing.assert_allclose(module.apply(params, x, t), expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(
+        jax.jit(module.apply)(params, x, t), expected, rtol=1e-4, atol=1e-4
+    )
 
 
 def test_rewards_are_what_they_say(key):
@@ -57,8 +59,8 @@ def test_rewards_are_what_they_say(key):
     def trunk_output(module):
         params = jax.jit(module.init)(p_key, x, t)
         trunk = {"params": params["params"]["net"]}
-        out = np.asarray(module.net.apply(trunk, x, t), np.float64)
-        return module.apply(params, x, t), out, params["params"]
+        out = np.asarray(jax.jit(module.net.apply)(trunk, x, t), np.float64)
+        return jax.jit(module.apply)(params, x, t), out, params["params"]
 
     value, out, _ = trunk_output(REWARDS["inner"])
     np.testing.assert_allclose(value, np.sum(np.asarray(x) * out), rtol=1e-5)
@@ -99,11 +101,11 @@ def test_window_reward_is_the_mean_over_windows(key, strided):
     params = jax.jit(module.init)(p_key, x, t)
     inner = {"params": params["params"]["net"]}
     parts = [x[0::2], x[1::2]] if strided else [x[:4], x[4:]]
-    values = [net.apply(inner, part, t) for part in parts]
+    values = [jax.jit(net.apply)(inner, part, t) for part in parts]
     np.testing.assert_allclose(
-        module.apply(params, x, t), np.mean(np.asarray(values)), rtol=1e-5
+        jax.jit(module.apply)(params, x, t), np.mean(np.asarray(values)), rtol=1e-5
     )
-    alone = module.apply(params, parts[0], t)
+    alone = jax.jit(module.apply)(params, parts[0], t)
     np.testing.assert_allclose(alone, values[0], rtol=1e-5)
 
 

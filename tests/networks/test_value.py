@@ -72,7 +72,7 @@ def test_window_mlp_against_numpy(key):
     for name in ("layer_0", "layer_1"):
         h = leaky(h @ p[name]["kernel"] + p[name]["bias"])
     expected = h @ p["head"]["kernel"] + p["head"]["bias"]
-    np.testing.assert_allclose(module.apply(params, x, t), expected[0], atol=1e-5)
+    np.testing.assert_allclose(jax.jit(module.apply)(params, x, t), expected[0], atol=1e-5)
 
 
 def test_window_mlp_refuses_a_whole_trajectory(key):

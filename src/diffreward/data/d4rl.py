@@ -34,7 +34,7 @@ def read_hdf5(path: str | os.PathLike[str]) -> Episodes:
                 )
             keys = [key for key in (*_REQUIRED, *_OPTIONAL) if key in file]
             arrays = {key: _read_dataset(path, file, key) for key in keys}
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, KeyError, TypeError) as error:
         raise ValueError(
             f"{path}: not a readable HDF5 file (truncated or another format): {error}"
         ) from error

@@ -51,7 +51,7 @@ class TemporalUnet(nn.Module):
         def attend(h: Features, name: str) -> Features:
             return LinearAttention(name=name)(h) if self.attention else h
 
-        def level(h: Features, width: int, name: str) -> Features:
+        def level(h: Array, width: int, name: str) -> Array:
             h = ResidualTemporalBlock(width, name=f"{name}_res_0")(h, emb)
             h = ResidualTemporalBlock(width, name=f"{name}_res_1")(h, emb)
             return attend(h, f"{name}_attn")

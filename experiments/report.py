@@ -1,0 +1,105 @@
+"""Collects finished Maze2D runs into one figure and one table (the paper's 32 goals).
+
+    python -m experiments.report runs/umaze runs/medium --out runs/report
+
+Everything comes from the runs' records; nothing is computed again.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from diffreward.data import make_maze
+from diffreward.report import figures, markdown, read_json
+
+COLUMNS = (
+    "maze",
+    "goals found",
+    "AUROC",
+    "corr. with log ratio",
+    "map vs visits",
+    "FVU",
+    "base",
+    "steered",
+    "difference",
+    "expert",
+    "minutes",
+)
+
+
+def main(argv: list[str] | None = None) -> Path:
+    """Writes ``report.md`` and ``maps.png`` under ``--out``; returns the page."""
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.report", description=(__doc__ or "").split("\n")[0]
+    )
+    parser.add_argument("runs", nargs="+", type=Path, help="folders of finished runs")
+    parser.add_argument("--out", type=Path, default=Path("runs/report"))
+    args = parser.parse_args(argv)
+    results = {run: read_json(run / "report.json") for run in args.runs}
+    args.out.mkdir(parents=True, exist_ok=True)
+    draw(args.out / "maps.png", results)
+    page = args.out / "report.md"
+    partial = args.out / "report.partial.md"
+    partial.write_text(
+        "# Relative rewards in Maze2D\n\n![maps](maps.png)\n\n"
+        + markdown(COLUMNS, [row(run, r) for run, r in results.items()])
+        + "\n\nShares of plans that end at the goal are means over goals; *difference* "
+        "steers with the score difference itself, the upper bound of any reward.\n",
+        encoding="utf-8",
+    )
+    partial.replace(page)
+    return page
+
+
+def row(run: Path, result: dict[str, Any]) -> tuple:
+    """One line of the table."""
+    s = result["summary"]
+    reached = s["reached"]
+    return (
+        result["maze"],
+        f"{s['goals_recovered']}/{s['goals']}",
+        s["auroc"],
+        s["correlation"],
+        s["map_spearman"],
+        s["fvu"],
+        reached["unsteered"],
+        reached[s["steered_name"]],
+        reached["difference"],
+        reached["expert"],
+        minutes(run),
+    )
+
+
+def minutes(run: Path) -> str:
+    """Minutes that the stages took, of their last calls if one was interrupted."""
+    stages = [read_json(p) for p in sorted(run.glob("*/report.json"))]
+    seconds = sum(s.get("seconds", 0.0) for s in stages)
+    return f"{seconds / 60:.1f}"
+
+
+def draw(path: Path, results: dict[Path, dict[str, Any]]) -> None:
+    """One row of eight maps per maze."""
+    fig, axes = figures.grid_of(8 * len(results), 8, size=1.9)
+    for ax in axes:
+        ax.axis("off")
+    for i, (run, result) in enumerate(results.items()):
+        walls = make_maze(result["maze"]).walls
+        for name, goal in result["goals"].items():
+            ax = axes[8 * i + int(name) - 1]
+            ax.axis("on")
+            with np.load(run / "evaluation" / f"goal{name}.npz") as a:
+                edges = (a["x_edges"], a["y_edges"])
+                title = f"{result['maze']}, goal {name}"
+                figures.draw_map(ax, walls, edges, a["map"], np.array(goal["goal"]), title)
+    figures.save(fig, path)
+
+
+if __name__ == "__main__":
+    try:
+        print(main())
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
