@@ -33,7 +33,9 @@ def test_what_was_written_is_read(tmp_path):
     assert episodes.lengths.tolist() == [3, 4]
     assert episodes.source == str(path)
     with h5py.File(path) as file:
-        assert file["infos/goal"].dtype == np.float32
+        goal = file["infos/goal"]
+        assert isinstance(goal, h5py.Dataset)
+        assert goal.dtype == np.float32
         assert file.attrs["seed"] == 3
 
 

@@ -146,6 +146,16 @@ def test_geodesic_goes_round_the_wall_of_the_umaze():
     assert geodesic(np.array([-1.0, 1.0])) == pytest.approx(length, rel=0.015)
 
 
+def test_geodesic_does_not_slip_between_walls_that_touch_at_a_corner():
+    # Cells (4, 2) and (5, 3) of the medium maze touch in a point; by foot it is 3 m and
+    # more round the block.
+    maze = make_maze("medium")
+    corner = cell_to_xy(maze, np.array([4.5, 2.5]))
+    geodesic = make_geodesic(maze, corner + [-0.1, 0.1])
+    offsets = np.array([[0.08, -0.08], [0.1, -0.1], [0.1, -0.3], [0.3, -0.1]])
+    assert geodesic(corner + offsets).min() > 3
+
+
 def test_true_reward():
     goal = np.array([1.0, 1.0])
     states = np.array([[1, 1, 9, 9], [1.45, 1, 0, 0], [1.4501, 1, 0, 0], [1, 3, 0, 0]])

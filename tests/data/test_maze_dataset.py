@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import diffreward.data.maze_dataset as maze_dataset
+import diffreward.data.maze_generate as maze_generate
 from diffreward.data import (
     CLEARANCE,
     Recipe,
@@ -141,8 +142,31 @@ def test_hold_and_frame_skip():
     ends = plain.states[kept, plain.lengths[kept]]
     assert np.linalg.norm(ends[:, :2] - maze.goals[0], axis=1).max() < 0.1
     assert np.linalg.norm(ends[:, 2:], axis=1).max() < 0.5
+    one_earlier = plain.states[kept, plain.lengths[kept] - 1]
+    still_away = np.linalg.norm(one_earlier[:, :2] - maze.goals[0], axis=1) >= 0.1
+    still_fast = np.linalg.norm(one_earlier[:, 2:], axis=1) >= 0.5
+    assert (still_away | still_fast | (plain.lengths[kept] == 1)).all()
     ratio = skipped.lengths[kept] * 4 / plain.lengths[kept]
     assert 0.9 < np.median(ratio) < 1.2
+
+
+def test_episodes_that_come_too_close_to_a_wall_are_discarded(monkeypatch):
+    maze = make_maze("large")
+    physics = make_physics(maze)
+
+    def walk(clearance):
+        monkeypatch.setattr(maze_generate, "CLEARANCE", clearance)
+        rng = np.random.default_rng(0)
+        return collect(maze, physics, rng, 60, None, Recipe(frame_skip=4))
+
+    every, strict = walk(0.0), walk(0.25)
+    closest = [
+        wall_distance(maze, states[1 : length + 1, :2]).min()
+        for states, length in zip(every.states, every.lengths, strict=True)
+    ]
+    expected = np.where(np.array(closest) >= 0.25, every.lengths, 0)
+    np.testing.assert_array_equal(strict.lengths, expected)
+    assert 0 < (expected == 0).sum() < 30
 
 
 def test_a_killed_run_continues_and_finished_shards_stay(written, tmp_path, monkeypatch):

@@ -1,3 +1,5 @@
+from typing import Any
+
 import gymnasium
 import gymnasium_robotics
 import numpy as np
@@ -27,16 +29,17 @@ def test_batched_steps_equal_the_gymnasium_environment(name):
         env = gymnasium.make(
             f"PointMaze_{IDS[name]}-v3", disable_env_checker=True, reward_type=kind
         )
+        inner: Any = env.unwrapped
         observation, _ = env.reset(seed=len(expected))
         states, paid = [observation["observation"]], []
         for action in actions[:, len(expected)]:
             # The environment warns about actions out of range; it clips them itself.
-            observation, reward, *_ = env.unwrapped.step(action)
+            observation, reward, *_ = inner.step(action)
             states.append(observation["observation"])
             paid.append(reward)
         expected.append(states)
         rewards.append(paid)
-        goals.append(env.unwrapped.goal)
+        goals.append(inner.goal)
         env.close()
     expected = np.swapaxes(expected, 0, 1)
     physics, states = make_physics(make_maze(name)), [expected[0]]

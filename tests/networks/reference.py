@@ -1,6 +1,22 @@
 """Loop-by-loop NumPy layers in float64, on arrays laid out (length, channels)."""
 
+import jax
 import numpy as np
+
+
+def random_params(module, *args):
+    """Parameters of order one, none of them special (a scale of 1, a shift of 0).
+
+    Drawn by NumPy: compiling the initialisers of a U-Net takes longer than any test.
+    """
+    rng = np.random.default_rng(0)
+
+    def draw(leaf):
+        fan_in = np.prod(leaf.shape[:-1]) if len(leaf.shape) > 1 else 4
+        value = rng.standard_normal(leaf.shape) / np.sqrt(fan_in)
+        return jax.numpy.asarray(value, leaf.dtype)
+
+    return jax.tree.map(draw, jax.eval_shape(module.init, jax.random.key(0), *args))
 
 
 def conv(x, kernel, stride=1):

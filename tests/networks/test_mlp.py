@@ -13,6 +13,7 @@ from diffreward.networks import (
     WindowReward,
     split_windows,
 )
+from tests.networks.reference import random_params
 
 TRUNK = TrajectoryMLP(width=16, depth=2)
 REWARDS = {
@@ -20,17 +21,15 @@ REWARDS = {
     "inner": InnerProductReward(TRUNK),
     "squares": DifferenceOfSquares(TrajectoryMLP(width=16, depth=2, out_dim=4)),
     "windows": WindowReward(InnerProductReward(TRUNK), 4),
-    "value": ValueFunction(),
+    "value": ValueFunction(dim_mults=(16,)),
     "paper_windows": WindowReward(SingleStepRewardMLP((8, 8)), 4),
 }
 
 
 def test_default_network_against_numpy(key):
-    x_key, p_key = jax.random.split(key)
-    x, t = jax.random.normal(x_key, (5, 3)), jnp.int32(6)
+    x, t = jax.random.normal(key, (5, 3)), jnp.int32(6)
     module = TrajectoryMLP()
-    params = jax.jit(module.init)(p_key, x, t)
-    params = jax.tree.map(lambda a: a + 0.01, params)
+    params = random_params(module, x, t)
     p = jax.tree.map(lambda a: np.asarray(a, np.float64), params["params"])
     dense = lambda name, a: a @ p[name]["kernel"] + p[name]["bias"]
     silu = lambda a: a / (1 + np.exp(-a))
@@ -53,11 +52,10 @@ def test_default_network_against_numpy(key):
 
 
 def test_rewards_are_what_they_say(key):
-    x_key, p_key = jax.random.split(key)
-    x, t = jax.random.normal(x_key, (8, 3)), jnp.int32(2)
+    x, t = jax.random.normal(key, (8, 3)), jnp.int32(2)
 
     def trunk_output(module):
-        params = jax.jit(module.init)(p_key, x, t)
+        params = random_params(module, x, t)
         trunk = {"params": params["params"]["net"]}
         out = np.asarray(jax.jit(module.net.apply)(trunk, x, t), np.float64)
         return jax.jit(module.apply)(params, x, t), out, params["params"]
@@ -69,14 +67,14 @@ def test_rewards_are_what_they_say(key):
     np.testing.assert_allclose(value, expected, rtol=1e-4)
     value, out, p = trunk_output(REWARDS["scalar"])
     features = (out * np.tanh(np.log1p(np.exp(out)))).reshape(-1)
-    expected = features @ np.asarray(p["head"]["kernel"])[:, 0]
+    expected = features @ np.asarray(p["head"]["kernel"])[:, 0] + p["head"]["bias"][0]
     np.testing.assert_allclose(value, expected, atol=1e-5)
 
 
 def test_difference_of_squares_needs_two_halves(key):
     module = DifferenceOfSquares(TrajectoryMLP(width=16, depth=1))
     with pytest.raises(ValueError, match="even out_dim, got 3"):
-        module.init(key, jnp.zeros((4, 3)), jnp.int32(0))
+        jax.eval_shape(module.init, key, jnp.zeros((4, 3)), jnp.int32(0))
 
 
 def test_windows_are_contiguous_or_strided_as_published():
@@ -94,11 +92,10 @@ def test_windows_are_contiguous_or_strided_as_published():
 
 @pytest.mark.parametrize("strided", [False, True])
 def test_window_reward_is_the_mean_over_windows(key, strided):
-    x_key, p_key = jax.random.split(key)
-    x, t = jax.random.normal(x_key, (8, 3)), jnp.int32(2)
+    x, t = jax.random.normal(key, (8, 3)), jnp.int32(2)
     net = SingleStepRewardMLP((8,), window=4)
     module = WindowReward(net, 4, strided=strided)
-    params = jax.jit(module.init)(p_key, x, t)
+    params = random_params(module, x, t)
     inner = {"params": params["params"]["net"]}
     parts = [x[0::2], x[1::2]] if strided else [x[:4], x[4:]]
     values = [jax.jit(net.apply)(inner, part, t) for part in parts]
@@ -110,10 +107,10 @@ def test_window_reward_is_the_mean_over_windows(key, strided):
 
 
 def gradient_of_alignment(module, key):
-    x_key, p_key, d_key = jax.random.split(key, 3)
+    x_key, d_key = jax.random.split(key)
     x, t = jax.random.normal(x_key, (8, 3)), jnp.int32(2)
     target = jax.random.normal(d_key, x.shape)
-    params = jax.jit(module.init)(p_key, x, t)
+    params = random_params(module, x, t)
 
     def loss(params):
         return jnp.sum(jnp.square(jax.grad(module.apply, 1)(params, x, t) - target))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from diffreward.networks import TemporalUnet
+from tests.networks.reference import random_params
 
 
 def count(module, horizon, dim):
@@ -37,11 +38,11 @@ def test_forward_pass_of_the_pytorch_network(key, horizon, mults, attention):
     torch = pytest.importorskip("torch")
     from benchmarks import torch_models
 
-    x_key, t_key, p_key = jax.random.split(key, 3)
+    x_key, t_key = jax.random.split(key)
     x = jax.random.normal(x_key, (3, horizon, 6))
     t = jax.random.randint(t_key, (3,), 0, 100)
     module = TemporalUnet(dim_mults=mults, attention=attention)
-    params = jax.jit(module.init)(p_key, x[0], t[0])
+    params = random_params(module, x[0], t[0])
     other = torch_models.TemporalUnet(6, 32, mults, attention)
     torch_models.load_flax(other, params["params"])
     with torch.no_grad():
@@ -50,9 +51,9 @@ def test_forward_pass_of_the_pytorch_network(key, horizon, mults, attention):
     np.testing.assert_allclose(out, expected.numpy(), atol=1e-5)
 
 
-def test_horizon_that_cannot_be_halved_is_refused(key):
+def test_horizon_that_cannot_be_halved_is_refused():
     with pytest.raises(ValueError, match="horizon 6 is not a multiple of 4"):
-        TemporalUnet(dim=8, dim_mults=(1, 2, 4)).init(key, jnp.zeros((6, 3)), jnp.int32(0))
+        count(TemporalUnet(dim=8, dim_mults=(1, 2, 4)), 6, 3)
 
 
 def test_out_dim_sets_the_numbers_per_step(key):
@@ -63,7 +64,7 @@ def test_out_dim_sets_the_numbers_per_step(key):
 
 def test_a_batch_is_one_compiled_program_without_loops(key):
     module = TemporalUnet(dim=8, dim_mults=(1, 2))
-    params = jax.jit(module.init)(key, jnp.zeros((8, 3)), jnp.int32(0))
+    params = random_params(module, jnp.zeros((8, 3)), jnp.int32(0))
     traces = []
 
     @jax.jit

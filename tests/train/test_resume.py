@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 
-from diffreward.train import init_state, make_train_step
+from diffreward.train import TrainState, init_state, make_train_step
 from tests.train import toy
 from tests.train.rows import rows
 
@@ -27,7 +27,7 @@ def by_hand(member, steps):
     state = init_state(toy.init, tx, init_key)
     if member:
         params = toy.init(jax.random.fold_in(init_key, member))
-        state = state.replace(params=params, ema_params=params, opt_state=tx.init(params))
+        state = TrainState(state.step, params, params, tx.init(params))
     step = jax.jit(make_train_step(toy.loss, tx, ema_decay=0.995))
     for n in range(steps):
         key = jax.random.fold_in(jax.random.fold_in(run_key, n), member)

@@ -16,8 +16,9 @@ POSITION_GAIN, VELOCITY_GAIN = 3.0, 0.3**0.5
 CLEARANCE = mz.RADIUS + 0.02
 """Episodes that come closer to a wall are discarded, metres: the ball never touches one.
 
-D4RL's generator asks for 0.26, measured in coordinates that are 0.2 off the walls; in
-true coordinates that rule would drop every noisy episode that holds at a corner goal.
+D4RL's generator asks for 0.26, measured in coordinates that are 0.2 off the walls. In
+true coordinates, with action noise 0.3 and 16 steps held at the goal, that rule would
+discard half of some datasets; this one discards under 1 %.
 """
 
 _WAYPOINT_RADIUS = 0.3

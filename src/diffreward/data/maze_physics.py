@@ -1,5 +1,8 @@
 """PointMaze's own MuJoCo model, stepped for many agents at once."""
 
+# pyright: reportAttributeAccessIssue=false
+# MuJoCo's classes come from an extension module without type stubs.
+
 import contextlib
 import io
 import os
@@ -14,8 +17,6 @@ from diffreward.data.maze import Maze
 
 MAX_SPEED = 5.0
 """PointMaze clips each velocity component to this before every physics step, m/s."""
-TIMESTEP = 0.01
-"""Seconds per physics step."""
 
 
 class Physics(NamedTuple):

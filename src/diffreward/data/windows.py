@@ -33,7 +33,7 @@ class Windows(NamedTuple):
     stride: Int[Array | np.ndarray, ""]
     """Rows between two consecutive steps of a window."""
     offset: Int[Array | np.ndarray, " *members"]
-    count: Int[Array | np.ndarray, " *members"]
+    count: Int[Array | np.ndarray, " *members"]  # pyright: ignore[reportIncompatibleMethodOverride]
 
 
 MEMBER_AXES = Windows(None, None, None, None, None, 0, 0)  # pyright: ignore[reportArgumentType]

@@ -35,7 +35,7 @@ def leaky_relu(x: Float[Array, "..."]) -> Float[Array, "..."]:
     return jnp.where(x >= 0, x, 0.01 * x)
 
 
-def activation_fn(name: Activation) -> Callable[[Array], Array]:
+def activation_fn(name: str) -> Callable[[Array], Array]:
     """Looks an activation up by name.
 
     Raises:

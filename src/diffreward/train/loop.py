@@ -73,7 +73,8 @@ def fit(
         ema_decay: see `make_train_step`.
         accumulate: see `make_train_step`.
         compute_dtype: see `make_train_step`.
-        mesh: devices; one by default. Batches are cut over its axis ``data``.
+        mesh: devices; by default one, which suits a single process. Batches are cut over
+            its axis ``data``.
         rules: how parameters are cut; see `state_shardings`. Replicated by default.
         steps_per_dispatch: steps per compiled call; a remainder compiles once more.
         log_every: steps between rows of metrics.
