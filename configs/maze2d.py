@@ -33,8 +33,8 @@ def get_config(argument: str = "umaze") -> ConfigDict:
     c.goals = tuple(range(1, 9))  # which of the maze's eight goals have an expert
 
     c.data = d = ConfigDict()
-    d.base_transitions = 400_000
-    d.expert_transitions = 120_000  # per goal
+    d.base_transitions = 300_000
+    d.expert_transitions = 80_000  # per goal
     d.frame_skip = frame_skip
     d.action_noise = 0.3  # std added to the controller's action before clipping
     d.hold = horizon  # control steps an episode goes on after reaching its target

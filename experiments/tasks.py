@@ -44,6 +44,12 @@ REWARDS = ("inner", "scalar", "squares", "paper")
 SOURCES = ("base", "expert", "mixed", "models")
 
 
+def apply(network: Any, params: Params, x_t: Array, t: Array) -> Array:
+    """Runs a network in the precision of its parameters; float32 in and out."""
+    dtype = jax.tree.leaves(params)[0].dtype
+    return network.apply(params, x_t.astype(dtype), t).astype(x_t.dtype)
+
+
 class Model(NamedTuple):
     """A denoiser without its parameters."""
 
@@ -66,7 +72,7 @@ class Model(NamedTuple):
         """Noise prediction under given parameters."""
 
         def eps(x_t: Array, t: Array) -> Array:
-            x_0 = self.network.apply(params, x_t, t)
+            x_0 = apply(self.network, params, x_t, t)
             return to_eps(self.schedule, "x_0", x_t, t, x_0)
 
         return clip_x_0(eps, self.schedule, self.clip) if self.clip else eps
@@ -99,7 +105,7 @@ class Reward(NamedTuple):
 
         def rho(x_t: Array, t: Array) -> Array:
             factor = count * value_scale(self.schedule, self.preset, t)
-            return factor * self.network.apply(params, x_t, t)
+            return factor * apply(self.network, params, x_t, t)
 
         return rho
 
@@ -175,7 +181,7 @@ def denoising_task(model: Model, batch_size: int, initial: Params | None = None)
             if model.mask_padding:
                 weight = weight * valid[:, None]
             return denoising_loss(
-                lambda x_t, t: model.network.apply(params, x_t, t),
+                lambda x_t, t: apply(model.network, params, x_t, t),
                 model.schedule,
                 x_0,
                 t,

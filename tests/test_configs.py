@@ -100,3 +100,21 @@ def test_switches_default_to_the_first_name():
     kinds = {"maze": ("a", "b"), "preset": ("x", "y")}
     assert parse_switches("", **kinds) == {"maze": "a", "preset": "x"}
     assert parse_switches(" y , b", **kinds) == {"maze": "b", "preset": "y"}
+
+
+def test_bfloat16_parameters_mean_bfloat16_products():
+    """The switch reaches the matrix products, and the result is float32 again."""
+    import jax
+    import jax.numpy as jnp
+
+    model = tasks.build_model(maze2d.get_config("umaze,smoke").model, 2, 4)
+    x, t = jnp.zeros(model.shape), jnp.zeros((), jnp.int32)
+    params = model.network.init(jax.random.key(0), x, t)
+    half = jax.tree.map(lambda p: p.astype(jnp.bfloat16), params)
+    run = lambda p: tasks.apply(model.network, p, x, t)
+    assert run(half).dtype == jnp.float32
+    for p, other in ((half, "f32["), (params, "bf16[")):
+        text = str(jax.make_jaxpr(run)(p))
+        products = [line for line in text.splitlines() if "dot_general" in line]
+        assert products
+        assert not any(line.split("=")[0].count(other) for line in products)

@@ -130,9 +130,11 @@ def test_geodesic_is_the_straight_line_where_nothing_is_in_the_way():
     goal = maze.goals[2]
     points = sample_free(maze, np.random.default_rng(1), 500)
     straight = np.linalg.norm(points - goal, axis=1)
-    ratio = make_geodesic(maze, goal)(points) / straight
-    assert ratio.min() >= 1 - 1e-9
-    assert ratio.max() <= 1.02
+    excess = make_geodesic(maze, goal)(points) - straight
+    assert excess.min() >= -1e-9
+    # A kink at either end, and 0.8 % between the two nearest of 48 directions.
+    assert (excess <= 0.05 + 0.008 * straight).all()
+    assert np.median(excess / straight) < 0.01
 
 
 def test_geodesic_goes_round_the_wall_of_the_umaze():
