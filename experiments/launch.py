@@ -168,9 +168,7 @@ def train_stage(
     )
     params = jax.device_get(state.ema_params)
     if not done:
-        report.close_stage(
-            folder, {"steps": config.steps, "seconds": time.time() - began}
-        )
+        report.close_stage(folder, {"steps": config.steps, "seconds": time.time() - began})
     return params
 
 

@@ -31,19 +31,16 @@ def test_parameter_counts_are_the_published_ones(
     assert count(module, horizon, dim) == parameters
 
 
-@pytest.mark.parametrize(
-    ("horizon", "mults", "attention"), [(8, (1, 2, 4), False), (4, (1, 4, 8), True)]
-)
-def test_forward_pass_of_the_pytorch_network(key, horizon, mults, attention):
+def test_forward_pass_of_the_pytorch_network(key):
     torch = pytest.importorskip("torch")
     from benchmarks import torch_models
 
     x_key, t_key = jax.random.split(key)
-    x = jax.random.normal(x_key, (3, horizon, 6))
+    x = jax.random.normal(x_key, (3, 8, 6))
     t = jax.random.randint(t_key, (3,), 0, 100)
-    module = TemporalUnet(dim_mults=mults, attention=attention)
+    module = TemporalUnet(dim_mults=(1, 2, 4), attention=True)
     params = random_params(module, x[0], t[0])
-    other = torch_models.TemporalUnet(6, 32, mults, attention)
+    other = torch_models.TemporalUnet(6, 32, (1, 2, 4), attention=True)
     torch_models.load_flax(other, params["params"])
     with torch.no_grad():
         expected = other(torch.tensor(np.asarray(x)), torch.tensor(np.asarray(t)))

@@ -34,17 +34,16 @@ def test_window_mlp_counts_are_the_published_ones(hidden, window, parameters):
     assert count(SingleStepRewardMLP(hidden, window), window, 6) == parameters
 
 
-@pytest.mark.parametrize("activation", ["mish", "leaky_relu"])
-def test_value_function_against_pytorch(key, activation):
+def test_value_function_against_pytorch(key):
     torch = pytest.importorskip("torch")
     from benchmarks import torch_models
 
     x_key, t_key = jax.random.split(key)
     x = jax.random.normal(x_key, (3, 8, 6))
     t = jax.random.randint(t_key, (3,), 0, 100)
-    module = ValueFunction(dim_mults=(16, 16), activation=activation)
+    module = ValueFunction(dim_mults=(16, 16), activation="leaky_relu")
     params = random_params(module, x[0], t[0])
-    act = torch.nn.Mish() if activation == "mish" else torch.nn.LeakyReLU(0.01)
+    act = torch.nn.LeakyReLU(0.01)
     other = torch_models.ValueFunction(6, 8, dim_mults=(16, 16), act=act)
     torch_models.load_flax(other, params["params"])
     with torch.no_grad():

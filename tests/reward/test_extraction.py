@@ -20,7 +20,7 @@ from tests.reward.oracle import (
 )
 
 SCHEDULE = cosine(20)
-STEPS, BATCH = 800, 128
+BATCH = 128
 NET = InnerProductReward(TrajectoryMLP(width=64, depth=2))
 TRAJECTORIES = (
     laws.linear_gaussian_trajectories(0.9 * jnp.eye(2), jnp.zeros(2), 0.5, 3),
@@ -105,17 +105,17 @@ def relative_error(pair, rho, law, key, pinned=None):
 
 MIXED = (laws.gaussian(jnp.zeros(2), jnp.eye(2)), MIXTURE)
 CASES = {
-    # laws of base and expert, sample shape, largest relative error
-    "gaussian": (BASE, EXPERT, (1, 2), 0.03),
-    "trajectory": (*TRAJECTORIES, (3, 2), 0.03),
-    "mixture": (*MIXED, (1, 2), 0.1),
+    # laws of base and expert, sample shape, steps, largest relative error
+    "gaussian": (BASE, EXPERT, (1, 2), 800, 0.03),
+    "trajectory": (*TRAJECTORIES, (3, 2), 2000, 0.03),
+    "mixture": (*MIXED, (1, 2), 800, 0.1),
 }
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_trained_reward(key, tmp_path, case):
-    base, expert, shape, tolerance = CASES[case]
-    pair, rho = extract(base, expert, shape, tmp_path, steps=STEPS)
+    base, expert, shape, steps, tolerance = CASES[case]
+    pair, rho = extract(base, expert, shape, tmp_path, steps)
     for law in (base, expert):
         assert relative_error(pair, rho, law, key) < tolerance
     # An oracle that a wrong answer would pass is none: the swapped pair fails it.

@@ -15,7 +15,7 @@ def test_estimates_the_log_density_ratio_in_nats(key):
     x_key, noise_key = jax.random.split(key)
     x_0 = 1.5 * jax.random.normal(x_key, (64, 2))
     estimate = lambda x, k: log_ratio(pair, k, x, num_noises=30).sum()
-    got = np.asarray(jax.vmap(estimate)(x_0, jax.random.split(noise_key, 64)))
+    got = np.asarray(jax.jit(jax.vmap(estimate))(x_0, jax.random.split(noise_key, 64)))
     clean = jnp.float32(1.0)
     true = [
         float(laws.log_density(UNIT_EXPERT, x, clean))

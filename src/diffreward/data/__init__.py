@@ -26,7 +26,7 @@ from diffreward.data.maze import (
 )
 from diffreward.data.maze_dataset import generate, load
 from diffreward.data.maze_generate import CLEARANCE, Recipe, Rollouts, collect, plan
-from diffreward.data.maze_physics import Physics, make_physics, step
+from diffreward.data.maze_physics import Physics, make_physics, pd_action, step
 from diffreward.data.normaliser import (
     Normaliser,
     fit_gaussian,
@@ -78,6 +78,7 @@ __all__ = [
     "next_cells",
     "normalise",
     "plan",
+    "pd_action",
     "read_hdf5",
     "sample_free",
     "select",

@@ -44,9 +44,7 @@ def mixture(
     return Mixture(jnp.log(weights / weights.sum()), means, axes, variances)
 
 
-def gaussian(
-    mean: Float[Array, " dim"], covariance: Float[Array, "dim dim"]
-) -> Mixture:
+def gaussian(mean: Float[Array, " dim"], covariance: Float[Array, "dim dim"]) -> Mixture:
     """A single Gaussian as a mixture of one."""
     return mixture(jnp.ones(1), mean[None], covariance[None])
 

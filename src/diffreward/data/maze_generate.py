@@ -9,10 +9,8 @@ from typing import NamedTuple
 import numpy as np
 
 from diffreward.data import maze as mz
-from diffreward.data.maze_physics import Physics, step
+from diffreward.data.maze_physics import Physics, pd_action, step
 
-POSITION_GAIN, VELOCITY_GAIN = 3.0, 0.3**0.5
-"""Of the PD controller, per metre and per m/s; D4RL's waypoint controller."""
 CLEARANCE = mz.RADIUS + 0.02
 """Episodes that come closer to a wall are discarded, metres: the ball never touches one.
 
@@ -80,8 +78,7 @@ def collect(
     agent, state = np.arange(agents), np.pad(start, ((0, 0), (0, 2)))
     current, left = np.zeros(agents, int), np.full(agents, -1)
     for i in range(recipe.max_steps):
-        offset = waypoints[agent, current] - state[:, :2]
-        action = POSITION_GAIN * offset - VELOCITY_GAIN * state[:, 2:]
+        action = pd_action(state, waypoints[agent, current])
         action += recipe.action_noise * rng.standard_normal(action.shape)
         # Stored precision, so that replaying the file replays the episode.
         action = action.clip(-1, 1).astype(np.float32)

@@ -67,3 +67,11 @@ def step(
         runner.rollout(model, [data], full, control, nstep=1, state=after)
         full = after[:, 0].copy()
     return full[:, 1:]
+
+
+def pd_action(state: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Unclipped action that drives ``(agents, 4)`` states to ``(agents, 2)`` positions.
+
+    D4RL's waypoint controller: 3 per metre, and sqrt(0.3) per m/s of damping.
+    """
+    return 3.0 * (target - state[:, :2]) - 0.3**0.5 * state[:, 2:]

@@ -1,7 +1,7 @@
 """Layers of the trajectory networks, for one trajectory laid out ``(length, channels)``.
 
-Channels come last, so that a convolution is a matrix product over them, normalisation
-sums contiguous rows, and a ``vmap`` over trajectories only lengthens the product.
+Channels come last, so that normalisation sums contiguous rows and a 1x1 convolution is a
+matrix product.
 Parameters start as PyTorch's defaults do: uniform within 1/sqrt(fan_in).
 """
 
@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from diffreward.networks.conv import conv1d, conv1d_down, conv1d_up
 from diffreward.types import Step
 
 Activation = Literal["mish", "silu", "leaky_relu"]
@@ -72,56 +73,6 @@ def uniform_init(fan_in: int) -> Callable[..., Array]:
     return init
 
 
-def conv1d(
-    x: Float[Array, "length c_in"], kernel: Float[Array, "taps c_in c_out"]
-) -> Float[Array, "length c_out"]:
-    """Cross-correlation with zero padding that keeps the length (odd ``taps``).
-
-    XLA's CPU convolution runs near the machine's peak, except when the kernel is longer
-    than its input, where it falls back to a scalar loop (35 times slower at length 4);
-    there the windows are unfolded into one matrix product, which suits every platform.
-    """
-    taps, c_in, c_out = kernel.shape
-    pad = taps // 2
-    if taps <= x.shape[0]:
-        return jax.lax.conv_general_dilated(
-            x[None], kernel, (1,), [(pad, pad)], dimension_numbers=("NWC", "WIO", "NWC")
-        )[0]
-    padded = jnp.pad(x, ((pad, pad), (0, 0)))
-    unfolded = [padded[i : i + x.shape[0]] for i in range(taps)]
-    return jnp.concatenate(unfolded, axis=1) @ kernel.reshape(taps * c_in, c_out)
-
-
-def conv1d_down(
-    x: Float[Array, "length c_in"], kernel: Float[Array, "3 c_in c_out"]
-) -> Float[Array, "half c_out"]:
-    """Stride-2 convolution, 3 taps, padding 1: L -> ceil(L/2).
-
-    Output m reads x[2m-1], x[2m], x[2m+1]: one product over even and odd rows. A strided
-    ``lax.conv`` would have a dilated one as its gradient, which is slow on CPU.
-    """
-    _, c_in, c_out = kernel.shape
-    pairs = jnp.pad(x, ((0, x.shape[0] % 2), (0, 0))).reshape(-1, 2, c_in)
-    even, odd = pairs[:, 0], pairs[:, 1]
-    unfolded = jnp.concatenate([_shift(odd, 1), even, odd], axis=1)
-    return unfolded @ kernel.reshape(3 * c_in, c_out)
-
-
-def conv1d_up(
-    x: Float[Array, "length c_in"], kernel: Float[Array, "4 c_in c_out"]
-) -> Float[Array, "double c_out"]:
-    """Transposed stride-2 convolution, 4 taps, padding 1: L -> 2L.
-
-    The taps are PyTorch's: output 2m is x[m] k1 + x[m-1] k3, and output 2m+1 is
-    x[m] k2 + x[m+1] k0.
-    """
-    even = jnp.concatenate([x, _shift(x, 1)], axis=1)
-    odd = jnp.concatenate([x, _shift(x, -1)], axis=1)
-    even = even @ jnp.concatenate([kernel[1], kernel[3]])
-    odd = odd @ jnp.concatenate([kernel[2], kernel[0]])
-    return jnp.stack([even, odd], axis=1).reshape(-1, kernel.shape[2])
-
-
 def group_normalise(x: Features, groups: int, eps: float = 1e-5) -> Features:
     """Zero mean and unit variance over (channels / groups, length).
 
@@ -138,13 +89,6 @@ def group_normalise(x: Features, groups: int, eps: float = 1e-5) -> Features:
     centred = x - group_mean(x)[None]
     inverse_std = jax.lax.rsqrt(group_mean(jnp.square(centred)) + eps)
     return centred * inverse_std[None]
-
-
-def _shift(x: Array, by: int) -> Array:
-    """Rows moved ``by`` places down (up if negative), zeros moved in."""
-    if by > 0:
-        return jnp.pad(x[:-by], ((by, 0), (0, 0)))
-    return jnp.pad(x[-by:], ((0, -by), (0, 0)))
 
 
 class Linear(nn.Module):

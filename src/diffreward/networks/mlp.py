@@ -37,7 +37,7 @@ class TrajectoryMLP(nn.Module):
         """Maps (x_t, t) to a trajectory of ``out_dim`` numbers per step."""
         horizon, dim = x.shape
         act = activation_fn(self.activation)
-        emb = sinusoidal_embedding(t, TIME_FEATURES)
+        emb = sinusoidal_embedding(t, TIME_FEATURES).astype(x.dtype)
         emb = act(nn.Dense(self.width, name="time")(emb))
         # One product makes the modulation of every block and the scale of the last norm.
         film = nn.Dense((2 * self.depth + 1) * self.width, name="film")(emb)

@@ -46,7 +46,7 @@ class TemporalUnet(nn.Module):
                 f"{len(self.dim_mults)} levels needs; pad it or use fewer levels"
             )
         widths = [self.dim * m for m in self.dim_mults]
-        emb = TimeMLP(self.dim, name="time")(t)
+        emb = TimeMLP(self.dim, name="time")(t).astype(x.dtype)
 
         def attend(h: Features, name: str) -> Features:
             return LinearAttention(name=name)(h) if self.attention else h

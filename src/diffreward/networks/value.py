@@ -27,7 +27,7 @@ class ValueFunction(nn.Module):
     def __call__(self, x: Traj, t: Step) -> Scalar:
         """Reward of one noised trajectory."""
         act = activation_fn(self.activation)
-        emb = TimeMLP(self.dim, self.activation, name="time")(t)
+        emb = TimeMLP(self.dim, self.activation, name="time")(t).astype(x.dtype)
         widths = [self.dim * m for m in self.dim_mults]
         h = x
         for i, width in enumerate(widths):
@@ -69,7 +69,7 @@ class SingleStepRewardMLP(nn.Module):
                 f"{x.shape[0]}; wrap it in WindowReward for whole trajectories"
             )
         act = activation_fn(self.activation)
-        emb = TimeMLP(self.time_dim, self.activation, name="time")(t)
+        emb = TimeMLP(self.time_dim, self.activation, name="time")(t).astype(x.dtype)
         # One linear layer on [window, emb], in two parts: under a vmap over windows the
         # time part is computed once per trajectory.
         first = self.hidden[0]

@@ -3,8 +3,7 @@
 import numpy as np
 from jaxtyping import Float
 
-from diffreward.data import Maze, make_physics, step
-from diffreward.data.maze_generate import POSITION_GAIN, VELOCITY_GAIN
+from diffreward.data import Maze, make_physics, pd_action, step
 
 
 def follow_plans(
@@ -27,7 +26,6 @@ def follow_plans(
     physics = make_physics(maze)
     states = [np.asarray(start, np.float64)]
     for k in range(1, positions.shape[1]):
-        offset = positions[:, k] - states[-1][:, :2]
-        action = POSITION_GAIN * offset - VELOCITY_GAIN * states[-1][:, 2:]
+        action = pd_action(states[-1], positions[:, k])
         states.append(step(physics, states[-1], action, frame_skip))
     return np.stack(states, axis=1)

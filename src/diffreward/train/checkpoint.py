@@ -84,9 +84,10 @@ def restore(
         except CheckpointMismatch:
             raise
         except Exception as error:  # noqa: BLE001 - storage raises bare Exception
-            reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
             where = manager.directory / str(step)
-            logging.warning("checkpoint %s is damaged and passed over: %s", where, reason)
+            logging.warning(
+                "checkpoint %s is damaged and passed over: %s", where, _reason(error)
+            )
             damaged.append(step)
             continue
         for bad in damaged:
@@ -119,7 +120,7 @@ def load_params(workdir: Path, *, ema: bool = True) -> Params:
 
     Raises:
         FileNotFoundError: if the run has no checkpoint.
-        OSError: if the arrays are not those that were saved.
+        OSError: if it is damaged.
     """
     directory = Path(workdir).absolute() / "checkpoint"
     if not directory.is_dir():
@@ -130,20 +131,32 @@ def load_params(workdir: Path, *, ema: bool = True) -> Params:
         step = manager.latest_step()
         if step is None:
             raise FileNotFoundError(f"no checkpoint in {directory}; train this stage first")
-        leaves = _record(manager, step)["leaves"]
-        here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-        abstract: dict[str, Any] = {}
-        for name, leaf in leaves.items():
-            *parents, last = name.split("/")
-            if name.split("/")[0] == item:
-                node = abstract
-                for parent in parents:
-                    node = node.setdefault(parent, {})
-                shape, dtype = tuple(leaf["shape"]), jnp.dtype(leaf["dtype"])
-                node[last] = jax.ShapeDtypeStruct(shape, dtype, sharding=here)
-        wanted = ocp.args.Composite(**{item: ocp.args.StandardRestore(abstract)})
-        restored = manager.restore(step, args=wanted)[item]
-    _verify(restored, leaves, directory / str(step))
+        where = directory / str(step)
+        try:
+            return _read_item(manager, step, item, where)
+        except Exception as error:  # storage raises bare Exception
+            raise OSError(
+                f"checkpoint {where} cannot be read: {_reason(error)}; "
+                "run its stage again to repair it"
+            ) from error
+
+
+def _read_item(manager: ocp.CheckpointManager, step: int, item: str, where: Path) -> Params:
+    """Reads one part of a checkpoint in the shapes that it records itself."""
+    leaves = _record(manager, step)["leaves"]
+    here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    abstract: dict[str, Any] = {}
+    for name, leaf in leaves.items():
+        path = name.split("/")
+        if path[0] == item:
+            node = abstract
+            for parent in path[:-1]:
+                node = node.setdefault(parent, {})
+            shape, dtype = tuple(leaf["shape"]), jnp.dtype(leaf["dtype"])
+            node[path[-1]] = jax.ShapeDtypeStruct(shape, dtype, sharding=here)
+    wanted = ocp.args.Composite(**{item: ocp.args.StandardRestore(abstract)})
+    restored = manager.restore(step, args=wanted)[item]
+    _verify(restored, leaves, where)
     return restored[item]
 
 
@@ -189,6 +202,11 @@ def _describe(name: str, table: dict[str, tuple[tuple[int, ...], str]]) -> str:
         return f"no {name}"
     shape, dtype = table[name]
     return f"{name} of {dtype} {shape}"
+
+
+def _reason(error: Exception) -> str:
+    """First line of a storage error, which may run over pages."""
+    return (str(error).splitlines() or [type(error).__name__])[0][:120]
 
 
 def _verify(tree: Any, leaves: dict[str, Any], where: Path) -> None:
