@@ -18,9 +18,7 @@ def test_a_batch_of_plans_is_a_loop_of_samples(key):
     pinned = pinned_observations(5, 2, 4)
     got = plan(eps_fn, SCHEDULE, key, known, pinned)
     draw = jax.jit(
-        lambda k, x: sample(
-            eps_fn, SCHEDULE, k, (5, 6), condition=Condition(pinned, x)
-        )
+        lambda k, x: sample(eps_fn, SCHEDULE, k, (5, 6), condition=Condition(pinned, x))
     )
     for i, k in enumerate(jax.random.split(key, 3)):
         np.testing.assert_allclose(got[i], draw(k, known[i]), rtol=1e-5, atol=1e-5)
