@@ -32,24 +32,19 @@ def array_files(folder):
     return [p for p in folder.rglob("d/*") if p.is_file()]
 
 
-def truncate(folder, state):
-    del state
+def truncate(folder):
     for file in array_files(folder):
         os.truncate(file, file.stat().st_size // 2)
 
 
-def flip_a_byte(folder, state):
-    """Damages the middle of both stored kernels, where storage has no checksum."""
-    for params in (state.params, state.ema_params):
-        needle = np.asarray(params["dense"]["kernel"]).tobytes()[1000:1032]
-        holders = [p for p in array_files(folder) if needle in p.read_bytes()]
-        assert holders
-        for file in holders:
-            file.write_bytes(file.read_bytes().replace(needle, needle[::-1]))
+def swap(folder):
+    """Puts another step's arrays in place: storage finds nothing wrong with them."""
+    for item in ("params", "ema_params"):
+        shutil.rmtree(folder / item)
+        shutil.copytree(folder.parent / "40" / item, folder / item)
 
 
-def empty(folder, state):
-    del state
+def empty(folder):
     shutil.rmtree(folder)
     folder.mkdir()
 
@@ -63,9 +58,9 @@ def test_finished_run_returns_its_state(finished):
     toy.assert_same_bits(toy.run(workdir=finished[0]), finished[1])
 
 
-@pytest.mark.parametrize("damage", [truncate, flip_a_byte, empty])
+@pytest.mark.parametrize("damage", [truncate, swap, empty])
 def test_damaged_checkpoint_falls_back(copy, finished, damage, caplog):
-    damage(copy / "checkpoint" / "60", finished[1])
+    damage(copy / "checkpoint" / "60")
     with caplog.at_level(logging.WARNING):
         state = toy.run(workdir=copy)
     toy.assert_same_bits(state, finished[1])
@@ -76,9 +71,9 @@ def test_damaged_checkpoint_falls_back(copy, finished, damage, caplog):
         assert "\n" not in lines[0]
 
 
-def test_all_checkpoints_damaged(copy, finished):
+def test_all_checkpoints_damaged(copy):
     for step in ("40", "60"):
-        truncate(copy / "checkpoint" / step, finished[1])
+        truncate(copy / "checkpoint" / step)
     with pytest.raises(OSError, match="no checkpoint in .* can be read; remove"):
         toy.run(workdir=copy)
 
@@ -103,7 +98,7 @@ def test_checkpoint_of_another_shape(copy):
     with pytest.raises(CheckpointMismatch) as error:
         toy.fit(Task(init, toy.loss, toy.draw), optax.adam(1e-2), **settings)
     message = str(error.value)
-    assert "params/out of float32 (128,)" in message
+    assert "params/out of float32 (8,)" in message
     assert "needs params/out of float32 (9,)" in message
     assert "\n" not in message
 
@@ -125,11 +120,11 @@ def test_load_params(finished):
     ("damage", "message"),
     [
         (truncate, "60 cannot be read"),
-        (flip_a_byte, "ema_params/dense/kernel in .*60 is not what was saved"),
+        (swap, "ema_params/.* in .*60 is not what was saved"),
     ],
 )
-def test_load_params_of_a_damaged_run(copy, finished, damage, message):
-    damage(copy / "checkpoint" / "60", finished[1])
+def test_load_params_of_a_damaged_run(copy, damage, message):
+    damage(copy / "checkpoint" / "60")
     with pytest.raises(OSError, match=message) as error:
         load_params(copy)
     assert "\n" not in str(error.value)

@@ -112,7 +112,7 @@ def test_progress_without_a_terminal_announces_the_run(tmp_path, capsys):
     toy.run(workdir=tmp_path, steps=10, progress=True)
     toy.run(workdir=tmp_path, steps=10, progress=True)
     first, second = capsys.readouterr().err.splitlines()
-    assert first.startswith("toy: 10 steps, 768 parameters")
+    assert first.startswith("toy: 10 steps, 48 parameters")
     assert second == "toy: already finished at step 10"
 
 

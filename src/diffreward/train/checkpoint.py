@@ -206,7 +206,7 @@ def _describe(name: str, table: dict[str, tuple[tuple[int, ...], str]]) -> str:
 
 def _reason(error: Exception) -> str:
     """First line of a storage error, which may run over pages."""
-    return (str(error).splitlines() or [type(error).__name__])[0][:120]
+    return (str(error).splitlines() or [type(error).__name__])[0][:300]
 
 
 def _verify(tree: Any, leaves: dict[str, Any], where: Path) -> None:
