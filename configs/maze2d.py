@@ -113,6 +113,7 @@ def _training(*, steps: int, batch_size: int, learning_rate: float) -> ConfigDic
     t.ema_decay = 0.998
     t.accumulate = 1  # microbatches per step
     t.bfloat16 = False
+    t.devices = 0  # that share every batch; 0 for all
     t.steps_per_dispatch = 50
     t.checkpoint_every = 500
     return t

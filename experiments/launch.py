@@ -137,8 +137,8 @@ def train_stage(
     evaluate: Callable[[train.TrainState], dict[str, Any]],
 ) -> Params:
     """Trains one stage from where it stands; returns averaged parameters on the host."""
-    # How often a run is written and how it is batched for the device is no setting.
-    free = ("checkpoint_every",)
+    # How often a run is written and on how many devices it runs is no setting.
+    free = ("checkpoint_every", "devices")
     asked = {k: v for k, v in config.to_dict().items() if k not in free}
     settings = {**settings, "training": asked, "seed": seed, "population": population}
     done = report.open_stage(folder, settings, inputs)
@@ -158,7 +158,7 @@ def train_stage(
         ema_decay=config.ema_decay,
         accumulate=config.accumulate,
         compute_dtype=jnp.bfloat16 if config.bfloat16 else None,
-        mesh=train.make_mesh(jax.device_count()),
+        mesh=train.make_mesh(config.devices or jax.device_count()),
         steps_per_dispatch=config.steps_per_dispatch,
         log_every=config.steps_per_dispatch,
         checkpoint_every=config.checkpoint_every,

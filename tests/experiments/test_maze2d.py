@@ -10,11 +10,16 @@ import pytest
 from configs import maze2d as configs
 from diffreward.report import StaleRunError
 from experiments import maze2d
+from experiments import report as collect
 
 
 @pytest.fixture(scope="module")
 def config():
-    return configs.get_config("umaze,smoke")
+    config = configs.get_config("umaze,smoke")
+    with config.unlocked():
+        for stage in ("base", "experts", "rewards", "window_rewards"):
+            config[stage].devices = 1  # what eight share is tested with the trainer
+    return config
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -72,6 +77,20 @@ def test_a_finished_run_is_not_repeated_and_the_page_is_remade(run, config):
     assert maze2d.main(config, workdir) == result
     assert (workdir / "report.md").exists()
     assert (workdir / "rewards" / "report.json").stat().st_mtime_ns == stamp
+
+
+def test_runs_are_collected_into_one_table_and_figure(run, tmp_path):
+    workdir, result = run
+    page = collect.main([str(workdir), str(workdir), "--out", str(tmp_path / "all")])
+    rows = [r for r in page.read_text().splitlines() if r.startswith("| umaze")]
+    assert len(rows) == 2
+    cells = [c.strip() for c in rows[0].split("|")]
+    assert cells[2] == "2/2"
+    assert float(cells[3]) == pytest.approx(result["summary"]["auroc"], rel=0.01)
+    assert (page.parent / "maps.png").stat().st_size > 5000
+    with pytest.raises(ValueError, match="unfinished"):
+        collect.main([str(tmp_path / "unfinished"), "--out", str(tmp_path / "none")])
+    assert not (tmp_path / "none").exists()
 
 
 def test_other_settings_do_not_mix_with_old_results(run, config):

@@ -108,6 +108,17 @@ def test_populations_agree_with_lax(key):
     assert_same(per_example(conv.conv1d), per_example(lax_conv), x, kernels[0])
 
 
+def test_large_inputs_are_cut_and_give_the_same_kernel_gradient(key, monkeypatch):
+    x, kernel = draw(key, 16, 5, batch=(8,))
+    monkeypatch.setattr(conv, "_LARGE", x.size)
+    gradient = lambda fn: jax.grad(
+        lambda kernel: jnp.sum(jnp.tanh(jax.vmap(fn, (0, None))(x, kernel)))
+    )
+    lowered = jax.jit(gradient(conv.conv1d)).lower(kernel)
+    assert "stablehlo.while" in lowered.as_text()
+    assert_same(gradient(conv.conv1d), gradient(lax_conv), kernel)
+
+
 def test_a_batch_is_one_convolution_forwards_and_backwards(key):
     x, kernel = draw(key, 9, 5, batch=(16,))
     loss = lambda x, kernel: jnp.sum(
