@@ -8,6 +8,15 @@ from diffreward.data.batches import (
 )
 from diffreward.data.d4rl import read_hdf5, write_hdf5
 from diffreward.data.episodes import Episodes, concatenate, select, transitions
+from diffreward.data.locomotion import (
+    LOCOMOTION,
+    LocomotionTask,
+    Recorder,
+    Stream,
+    act_in,
+    make_locomotion,
+    normalised_score,
+)
 from diffreward.data.maze import (
     GOAL_RADIUS,
     MARGIN,
@@ -34,6 +43,11 @@ from diffreward.data.normaliser import (
     normalise,
     unnormalise,
 )
+from diffreward.data.policies import (
+    SquashedGaussianPolicy,
+    load_policy,
+    save_policy,
+)
 from diffreward.data.splits import SPLITS, split_episodes
 from diffreward.data.windows import (
     MEMBER_AXES,
@@ -46,6 +60,7 @@ from diffreward.data.windows import (
 __all__ = [
     "CLEARANCE",
     "GOAL_RADIUS",
+    "LOCOMOTION",
     "MARGIN",
     "MAZE_NAMES",
     "MEMBER_AXES",
@@ -53,12 +68,17 @@ __all__ = [
     "SPLITS",
     "Batch",
     "Episodes",
+    "LocomotionTask",
     "Maze",
     "Normaliser",
     "Physics",
     "Recipe",
+    "Recorder",
     "Rollouts",
+    "SquashedGaussianPolicy",
+    "Stream",
     "Windows",
+    "act_in",
     "cell_to_xy",
     "collect",
     "concatenate",
@@ -71,16 +91,20 @@ __all__ = [
     "generate",
     "host_batches",
     "load",
+    "load_policy",
     "make_geodesic",
+    "make_locomotion",
     "make_maze",
     "make_physics",
     "make_windows",
     "next_cells",
     "normalise",
-    "plan",
+    "normalised_score",
     "pd_action",
+    "plan",
     "read_hdf5",
     "sample_free",
+    "save_policy",
     "select",
     "split_episodes",
     "stack_windows",

@@ -1,0 +1,205 @@
+"""Trains SAC on a locomotion task and exports medium-replay and expert data.
+
+Stages: train (checkpoints, policy snapshots, learning curve) -> data (HDF5 in D4RL's
+layout). Run the same command again after any interruption.
+"""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from configs.common import ConfigDict
+from diffreward import data as d
+from diffreward import report
+from diffreward.report import figures
+from experiments import launch
+
+REPLAY = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
+
+
+def main(config: ConfigDict, workdir: Path) -> dict[str, Any]:
+    """Trains and exports; returns the record of the export."""
+    settings = {k: v for k, v in config.to_dict().items() if k != "expert_transitions"}
+    folder = workdir / "train"
+    if not report.open_stage(folder, settings):
+        train(config, folder)
+        best = max(read_curve(folder), key=lambda point: point["score"])
+        report.close_stage(folder, {"best": best})
+    inputs = {"train": report.stage_digest(folder)}
+    folder = workdir / "data"
+    wanted = {"expert_transitions": config.expert_transitions}
+    if not report.open_stage(folder, wanted, inputs):
+        report.close_stage(folder, export(config, workdir))
+    result = report.read_json(folder / "report.json")
+    for name, about in result.items():
+        print(f"{folder / name}.hdf5: {about['rows']:,} rows, score {about['score']:.1f}")
+    return result
+
+
+def train(config: ConfigDict, folder: Path) -> None:
+    """Trains SAC from the last checkpoint, if there is one."""
+    try:
+        from sbx import SAC
+    except ImportError as error:
+        raise ValueError(
+            f"training a policy needs an RL library ({error}); pip install -e '.[rl]'"
+        ) from error
+    env = d.make_locomotion(config.task)
+    checkpoint = folder / "checkpoint"
+    if checkpoint.exists():
+        agent = SAC.load(checkpoint / "agent.zip", env=env)
+        restore_replay(agent, checkpoint / "replay.npz")
+        print(f"train: goes on at step {agent.num_timesteps:,}", flush=True)
+    else:
+        agent = SAC(
+            "MlpPolicy",
+            env,
+            learning_rate=config.learning_rate,
+            batch_size=config.batch_size,
+            # Never full, so that the stream stays whole and in order.
+            buffer_size=config.steps + config.steps_per_dispatch,
+            learning_starts=config.learning_starts,
+            train_freq=config.steps_per_dispatch,
+            gradient_steps=config.steps_per_dispatch,
+            policy_delay=config.policy_delay,
+            seed=config.seed,
+        )
+    with tqdm(total=config.steps, initial=agent.num_timesteps, unit="step") as bar:
+        while agent.num_timesteps < config.steps:
+            before = agent.num_timesteps
+            until = before - before % config.evaluate_every + config.evaluate_every
+            agent.learn(
+                min(until, config.steps) - before,
+                reset_num_timesteps=False,
+                log_interval=None,  # pyright: ignore[reportArgumentType]
+            )
+            point = save(config, folder, agent)
+            bar.update(agent.num_timesteps - before)
+            bar.set_postfix(score=f"{point['score']:.1f}")
+            draw_curve(config, folder)
+
+
+def save(config: ConfigDict, folder: Path, agent: Any) -> dict[str, Any]:
+    """Writes a snapshot of the policy with its score, then the checkpoint."""
+    policy = policy_of(agent)
+    step = int(agent.num_timesteps)
+    seed = (config.seed, step)
+    stream = d.act_in(config.task, policy, seed=seed, episodes=config.evaluation_episodes)
+    name = f"policy_{step:08d}.safetensors"
+    point = {"step": step, "file": name, **score_of(config.task, stream)}
+    about = {k: str(v) for k, v in point.items()} | {"task": config.task}
+    d.save_policy(folder / name, policy, about)
+    kept = [p for p in read_curve(folder) if p["step"] < step]
+    report.write_json(folder / "curve.json", [*kept, point])
+
+    partial, final = folder / "checkpoint.partial", folder / "checkpoint"
+    old = folder / "checkpoint.old"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    agent.save(partial / "agent.zip")
+    np.savez(partial / "replay.npz", **replay_of(agent))
+    shutil.rmtree(old, ignore_errors=True)
+    if final.exists():
+        final.replace(old)
+    partial.replace(final)
+    return point
+
+
+def policy_of(agent: Any) -> d.SquashedGaussianPolicy:
+    """The actor's layers as arrays."""
+    layers = agent.policy.actor_state.params["params"]
+    names = sorted(layers, key=lambda name: int(name.rsplit("_", 1)[1]))
+    pairs = [
+        (np.asarray(layers[n]["kernel"]), np.asarray(layers[n]["bias"])) for n in names
+    ]
+    return d.SquashedGaussianPolicy(tuple(pairs[:-2]), pairs[-2], pairs[-1])
+
+
+def replay_of(agent: Any) -> dict[str, np.ndarray]:
+    """Everything the agent has seen, in order."""
+    buffer = agent.replay_buffer
+    return {key: getattr(buffer, key)[: buffer.pos, 0] for key in REPLAY}
+
+
+def restore_replay(agent: Any, path: Path) -> None:
+    """Puts what was seen back; the episode that was cut off ends in a time limit."""
+    with np.load(path) as arrays:
+        rows = len(arrays["rewards"])
+        for key in REPLAY:
+            getattr(agent.replay_buffer, key)[:rows, 0] = arrays[key]
+    agent.replay_buffer.pos = rows
+    if rows and not agent.replay_buffer.dones[rows - 1, 0]:
+        agent.replay_buffer.dones[rows - 1, 0] = 1
+        agent.replay_buffer.timeouts[rows - 1, 0] = 1
+
+
+def read_curve(folder: Path) -> list[dict[str, Any]]:
+    """Evaluations so far."""
+    path = folder / "curve.json"
+    return report.read_json(path) if path.exists() else []
+
+
+def score_of(task: str, stream: d.Stream) -> dict[str, float]:
+    """Mean return and score of the episodes of a stream."""
+    ends = np.flatnonzero(stream["terminals"] | stream["timeouts"]) + 1
+    starts = np.concatenate([[0], ends[:-1]])
+    returns = np.add.reduceat(stream["rewards"][: ends[-1]].astype(np.float64), starts)
+    return {
+        "return": float(returns.mean()),
+        "score": float(d.normalised_score(task, returns).mean()),
+        "episodes": len(returns),
+    }
+
+
+def export(config: ConfigDict, workdir: Path) -> dict[str, Any]:
+    """Writes the replay buffer up to medium performance, and the expert's episodes."""
+    train_folder, folder = workdir / "train", workdir / "data"
+    points = read_curve(train_folder)
+    medium = next((p for p in points if p["score"] >= config.medium_score), points[-1])
+    best = max(points, key=lambda point: point["score"])
+    with np.load(train_folder / "checkpoint" / "replay.npz") as arrays:
+        replay = {key: arrays[key][: medium["step"]] for key in REPLAY}
+    timeouts = replay.pop("timeouts") > 0
+    replay["terminals"] = (replay.pop("dones") > 0) & ~timeouts
+    replay["timeouts"] = timeouts
+    replay["timeouts"][-1] |= not replay["terminals"][-1]
+    policy, _ = d.load_policy(train_folder / best["file"])
+    with tqdm(total=config.expert_transitions, desc="expert", unit="step") as bar:
+        expert = d.act_in(
+            config.task,
+            policy,
+            seed=config.seed,
+            steps=config.expert_transitions,
+            progress=bar.update,
+        )
+    result = {}
+    for name, stream, point in (
+        ("medium-replay", replay, medium),
+        ("expert", expert, best),
+    ):
+        about = {"task": config.task, "policy": point["file"], "step": point["step"]}
+        d.write_hdf5(folder / f"{name}.hdf5", stream, about)
+        result[name] = {
+            "rows": len(stream["rewards"]),
+            **about,
+            **score_of(config.task, stream),
+        }
+    return result
+
+
+def draw_curve(config: ConfigDict, folder: Path) -> None:
+    """Score against steps."""
+    points = read_curve(folder)
+    fig, axes = figures.grid_of(1, 1, size=4.0)
+    axes[0].plot([p["step"] for p in points], [p["score"] for p in points], marker=".")
+    axes[0].axhline(config.medium_score, linestyle="--", color="grey", label="medium")
+    axes[0].set(xlabel="steps", ylabel="score (D4RL: expert 100)", title=config.task)
+    axes[0].legend()
+    figures.save(fig, folder / "curve.png")
+
+
+if __name__ == "__main__":
+    launch.run(main, "configs/collect.py:hopper", "runs/collect/hopper", __doc__)

@@ -1,0 +1,151 @@
+"""D4RL's locomotion tasks on gymnasium's simulators, and data of policies that act there.
+
+Scores are D4RL's: 0 is its random policy, 100 its expert (Fu et al., 2020).
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import gymnasium as gym
+import numpy as np
+from jaxtyping import Float
+
+from diffreward.data.policies import SquashedGaussianPolicy
+
+Stream = dict[str, np.ndarray]
+"""Flat arrays over all steps, in D4RL's names."""
+
+
+class LocomotionTask(NamedTuple):
+    """One task: its simulator, its shapes and the returns that mean 0 and 100."""
+
+    env_id: str
+    obs_dim: int
+    act_dim: int
+    random_return: float
+    expert_return: float
+
+
+LOCOMOTION = {
+    "halfcheetah": LocomotionTask("HalfCheetah-v5", 17, 6, -280.178953, 12135.0),
+    "hopper": LocomotionTask("Hopper-v5", 11, 3, -20.272305, 3234.3),
+    "walker2d": LocomotionTask("Walker2d-v5", 17, 6, 1.629008, 4592.3),
+}
+
+
+def make_locomotion(name: str) -> gym.Env:
+    """The simulator of a task, which ends episodes after 1,000 steps.
+
+    Raises:
+        ValueError: for an unknown task, or if the simulator cannot be made.
+    """
+    if name not in LOCOMOTION:
+        raise ValueError(
+            f"unknown locomotion task {name!r}; use one of: {', '.join(LOCOMOTION)}"
+        )
+    try:
+        return gym.make(LOCOMOTION[name].env_id)
+    except (gym.error.Error, ImportError) as error:
+        raise ValueError(
+            f"{name}: the simulator {LOCOMOTION[name].env_id} is missing ({error}); "
+            "pip install 'gymnasium[mujoco]'"
+        ) from error
+
+
+def normalised_score(
+    name: str, returns: Float[np.ndarray, " episodes"]
+) -> Float[np.ndarray, " episodes"]:
+    """D4RL's score of undiscounted returns; its experts score 100."""
+    task = LOCOMOTION[name]
+    span = task.expert_return - task.random_return
+    return 100.0 * (np.asarray(returns, np.float64) - task.random_return) / span
+
+
+class Recorder:
+    """Collects the transitions of one episode after another in D4RL's layout."""
+
+    def __init__(self) -> None:
+        self._columns: dict[str, list[Any]] = {
+            key: []
+            for key in (
+                "observations",
+                "actions",
+                "next_observations",
+                "rewards",
+                "terminals",
+                "timeouts",
+            )
+        }
+
+    def __len__(self) -> int:
+        return len(self._columns["rewards"])
+
+    def add(self, **row: Any) -> None:
+        """Adds one transition; every column is due."""
+        for key, column in self._columns.items():
+            column.append(row[key])
+
+    def stream(self) -> Stream:
+        """All transitions as arrays."""
+        flags = ("terminals", "timeouts")
+        return {
+            key: np.asarray(column, bool if key in flags else np.float32)
+            for key, column in self._columns.items()
+        }
+
+
+def act_in(
+    name: str,
+    policy: SquashedGaussianPolicy,
+    *,
+    seed: int | Sequence[int],
+    steps: int = 0,
+    episodes: int = 0,
+    progress: Callable[[int], Any] = lambda rows: None,
+) -> Stream:
+    """Whole episodes of a policy that samples its actions.
+
+    What comes out depends on the arguments alone.
+
+    Args:
+        name: task.
+        policy: who acts.
+        seed: of resets and actions.
+        steps: transitions, at least.
+        episodes: episodes, at least.
+        progress: told the number of rows of every finished episode.
+
+    Raises:
+        ValueError: if the policy was made for other shapes.
+    """
+    task = LOCOMOTION[name]
+    if (policy.obs_dim, policy.act_dim) != (task.obs_dim, task.act_dim):
+        raise ValueError(
+            f"a policy for {policy.obs_dim} observations and {policy.act_dim} actions "
+            f"cannot act in {name}, which has {task.obs_dim} and {task.act_dim}"
+        )
+    env = make_locomotion(name)
+    rng = np.random.default_rng(seed)
+    recorder, done = Recorder(), 0
+    try:
+        while len(recorder) < steps or done < episodes:
+            before = len(recorder)
+            observation, _ = env.reset(seed=int(rng.integers(2**31)))
+            over = False
+            while not over:
+                action = policy.sample(observation[None], rng)[0]
+                following, reward, terminal, timeout, _ = env.step(action)
+                recorder.add(
+                    observations=observation,
+                    actions=action,
+                    next_observations=following,
+                    rewards=reward,
+                    terminals=terminal,
+                    timeouts=timeout and not terminal,
+                )
+                observation, over = following, terminal or timeout
+            progress(len(recorder) - before)
+            done += 1
+    finally:
+        env.close()
+    return recorder.stream()
