@@ -1,0 +1,116 @@
+"""D4RL's locomotion datasets by name: address, place on disk, reference returns."""
+
+import ast
+import importlib.util
+import os
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from diffreward.data.d4rl import read_hdf5
+from diffreward.data.download import download
+from diffreward.data.episodes import Episodes
+from diffreward.data.locomotion import LOCOMOTION
+
+_URL = "http://rail.eecs.berkeley.edu/datasets/offline_rl/gym_mujoco_v2/"
+_KINDS = ("random", "medium", "expert", "medium-expert", "medium-replay", "full-replay")
+
+
+class D4RLDataset(NamedTuple):
+    """One dataset of D4RL and the returns that score 0 and 100 in it."""
+
+    url: str
+    random_return: float
+    expert_return: float
+
+
+def d4rl_registry() -> dict[str, D4RLDataset]:
+    """The locomotion datasets, and everything the ``d4rl`` package lists if installed.
+
+    The package's table is read as text: importing it would need MuJoCo 2.1.
+    """
+    known = {
+        f"{name}-{kind}-v2": D4RLDataset(
+            f"{_URL}{name}_{kind.replace('-', '_')}-v2.hdf5",
+            task.random_return,
+            task.expert_return,
+        )
+        for name, task in LOCOMOTION.items()
+        for kind in _KINDS
+    }
+    return _installed() | known
+
+
+def _installed() -> dict[str, D4RLDataset]:
+    spec = importlib.util.find_spec("d4rl")  # does not import it
+    if spec is None or not spec.submodule_search_locations:
+        return {}
+    path = Path(spec.submodule_search_locations[0]) / "infos.py"
+    tables: dict[str, dict] = {}
+    for node in ast.parse(path.read_text()).body if path.exists() else []:
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            try:
+                tables[node.targets[0].id] = ast.literal_eval(node.value)
+            except ValueError:
+                continue  # not a plain table
+    low, high = tables.get("REF_MIN_SCORE", {}), tables.get("REF_MAX_SCORE", {})
+    return {
+        name: D4RLDataset(url, float(low[name]), float(high[name]))
+        for name, url in tables.get("DATASET_URLS", {}).items()
+        if name in low and name in high
+    }
+
+
+def load_d4rl(name: str, folder: str | os.PathLike[str] | None = None) -> Episodes:
+    """Reads a dataset from ``folder`` or D4RL's cache, or downloads it there.
+
+    Args:
+        name: ``hopper-medium-replay-v2`` and the like.
+        folder: where the file lies; ``$D4RL_DATASET_DIR`` or ``~/.d4rl/datasets`` by
+            default.
+
+    Raises:
+        ValueError: for an unknown name, or a file that is not what it should be.
+        ConnectionError: if the file is missing and cannot be downloaded.
+    """
+    registry = d4rl_registry()
+    if name not in registry:
+        near = sorted(n for n in registry if n.split("-")[0] == name.split("-")[0])
+        raise ValueError(
+            f"unknown D4RL dataset {name!r}; use one of: "
+            f"{', '.join(near or sorted(registry))}"
+        )
+    cache = os.environ.get("D4RL_DATASET_DIR", "~/.d4rl/datasets")
+    folder = Path(cache if folder is None else folder).expanduser()
+    url = registry[name].url
+    names = (url.rsplit("/", 1)[-1], f"{name}.hdf5")
+    path = next((folder / n for n in names if (folder / n).is_file()), None)
+    if path is None:
+        path = download(url, folder / names[0], check=read_hdf5)
+    return check_task(read_hdf5(path), task_of(name))
+
+
+def task_of(name: str) -> str | None:
+    """The locomotion task a dataset belongs to by its name, if any."""
+    found = re.match(r"[a-z0-9]+", name)
+    return found[0] if found and found[0] in LOCOMOTION else None
+
+
+def check_task(episodes: Episodes, task: str | None) -> Episodes:
+    """The episodes, if they fit the shapes of ``task``.
+
+    Raises:
+        ValueError: naming the source and both shapes.
+    """
+    if task is None:
+        return episodes
+    shapes = episodes.observations.shape[1], episodes.actions.shape[1]
+    want = LOCOMOTION[task].obs_dim, LOCOMOTION[task].act_dim
+    if shapes != want:
+        fits = [n for n, t in LOCOMOTION.items() if (t.obs_dim, t.act_dim) == shapes]
+        raise ValueError(
+            f"{episodes.source}: {shapes[0]} observations and {shapes[1]} actions per "
+            f"row, but {task} has {want[0]} and {want[1]}"
+            + (f"; this looks like {' or '.join(fits)}" if fits else "")
+        )
+    return episodes
