@@ -1,4 +1,4 @@
-"""Reading of the argument after the colon: ``--config=configs/x.py:umaze,smoke``."""
+"""What configs share: switches after the colon, and a section that trains something."""
 
 import difflib
 from collections.abc import Collection
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 else:
     from ml_collections import ConfigDict
 
-__all__ = ["ConfigDict", "choose", "parse_switches"]
+__all__ = ["ConfigDict", "choose", "parse_switches", "training"]
 
 
 def choose(kind: str, name: object, known: Collection[str]) -> str:
@@ -51,3 +51,22 @@ def parse_switches(argument: str, **kinds: Collection[str]) -> dict[str, str]:
             raise ValueError(f"two values for {kind}: {chosen[kind]!r} and {word!r}")
         chosen[kind] = word
     return {kind: chosen.get(kind, next(iter(names))) for kind, names in kinds.items()}
+
+
+def training(*, steps: int, batch_size: int, learning_rate: float) -> ConfigDict:
+    """A section that describes how one stage is trained."""
+    t = ConfigDict()
+    t.steps = steps
+    t.batch_size = batch_size
+    t.learning_rate = learning_rate
+    t.schedule = "cosine"
+    t.warmup = 0
+    t.clip_norm = 1.0  # global gradient norm; 0 for none
+    t.clip_value = 0.0  # per entry; 0 for none
+    t.ema_decay = 0.998
+    t.accumulate = 1  # microbatches per step
+    t.bfloat16 = False
+    t.devices = 0  # that share every batch; 0 for all
+    t.steps_per_dispatch = 50
+    t.checkpoint_every = 500
+    return t

@@ -14,7 +14,7 @@ Any key below can be overridden: ``--config.rewards.steps=4000``. Expected resul
 ``umaze`` and ``medium`` at the cpu preset stand in the README with their commands.
 """
 
-from configs.common import ConfigDict, parse_switches
+from configs.common import ConfigDict, parse_switches, training
 
 # Control steps per plan, and physics steps (of 10 ms) per control step: a plan must be
 # long enough to cross its maze.
@@ -49,19 +49,21 @@ def get_config(argument: str = "umaze") -> ConfigDict:
     m.num_steps = 32  # noise levels T
     m.schedule = "cosine"
     m.network = "mlp"  # or "unet"
+    m.conservative = False  # predict x_0 as the gradient of an energy
     m.width = 256
     m.depth = 3
     m.dim_mults = (1, 4, 8)  # of the unet
+    m.attention = False  # of the unet
     m.clip = 0.0  # clamp of the predicted clean sample; 0 for none
     m.action_weight = 1.0  # of the first action, in the loss
 
-    c.base = _training(steps=4000, batch_size=256, learning_rate=1e-3)
-    c.experts = _training(steps=1000, batch_size=128, learning_rate=5e-4)
+    c.base = training(steps=4000, batch_size=256, learning_rate=1e-3)
+    c.experts = training(steps=1000, batch_size=128, learning_rate=5e-4)
     c.experts.init = "base"  # or "scratch"
 
-    c.rewards = r = _training(steps=1000, batch_size=128, learning_rate=1e-3)
+    c.rewards = r = training(steps=1000, batch_size=128, learning_rate=1e-3)
     r.preset = "score"  # or "paper"
-    r.network = "inner"  # inner, scalar, squares
+    r.network = "inner"  # inner, scalar, squares, value, single_step
     r.width = 192
     r.depth = 2
     r.window = 0  # 0: one network over the whole horizon
@@ -69,7 +71,7 @@ def get_config(argument: str = "umaze") -> ConfigDict:
     r.source = "mixed"  # where x_0 comes from: base, expert, mixed or models
     r.seeds = 1
 
-    c.window_rewards = w = _training(steps=800, batch_size=128, learning_rate=1e-3)
+    c.window_rewards = w = training(steps=800, batch_size=128, learning_rate=1e-3)
     w.preset = "score"
     w.network = "inner"
     w.width = 96
@@ -99,24 +101,6 @@ def get_config(argument: str = "umaze") -> ConfigDict:
     elif preset == "paper":
         _paper(c)
     return c.lock()
-
-
-def _training(*, steps: int, batch_size: int, learning_rate: float) -> ConfigDict:
-    t = ConfigDict()
-    t.steps = steps
-    t.batch_size = batch_size
-    t.learning_rate = learning_rate
-    t.schedule = "cosine"
-    t.warmup = 0
-    t.clip_norm = 1.0  # global gradient norm; 0 for none
-    t.clip_value = 0.0  # per entry; 0 for none
-    t.ema_decay = 0.998
-    t.accumulate = 1  # microbatches per step
-    t.bfloat16 = False
-    t.devices = 0  # that share every batch; 0 for all
-    t.steps_per_dispatch = 50
-    t.checkpoint_every = 500
-    return t
 
 
 def _smoke(c: ConfigDict) -> None:
@@ -167,6 +151,6 @@ def _paper(c: ConfigDict) -> None:
         t.checkpoint_every = 5000
     c.experts.init = "scratch"
     for r, window in ((c.rewards, 256), (c.window_rewards, 4)):
-        r.preset, r.network, r.source = "paper", "paper", "base"
+        r.preset, r.network, r.source = "paper", "single_step", "base"
         r.window, r.strided = window, True
     c.evaluation.space = "input"

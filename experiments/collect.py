@@ -144,9 +144,8 @@ def read_curve(folder: Path) -> list[dict[str, Any]]:
 
 def score_of(task: str, stream: d.Stream) -> dict[str, float]:
     """Mean return and score of the episodes of a stream."""
-    ends = np.flatnonzero(stream["terminals"] | stream["timeouts"]) + 1
-    starts = np.concatenate([[0], ends[:-1]])
-    returns = np.add.reduceat(stream["rewards"][: ends[-1]].astype(np.float64), starts)
+    rows = {k: v for k, v in stream.items() if k != "next_observations"}
+    returns = d.episode_returns(d.Episodes.from_arrays(**rows))
     return {
         "return": float(returns.mean()),
         "score": float(d.normalised_score(task, returns).mean()),

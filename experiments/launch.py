@@ -172,6 +172,61 @@ def train_stage(
     return params
 
 
+def train_reward_stage(
+    folder: Path,
+    section: ConfigDict,
+    *,
+    settings: dict[str, Any],
+    inputs: dict[str, str],
+    seed: int,
+    model: tasks.Model,
+    base: Params,
+    experts: Params,
+    sets: Callable[[str], dict[str, d.Windows]],
+    samples: Callable[[], dict[str, d.Windows]],
+) -> Params:
+    """Trains experts x seeds rewards in one program; member = expert * seeds + seed.
+
+    Args:
+        folder: of the stage.
+        section: of the config.
+        settings: what else the stage depends on.
+        inputs: digests of the stages it reads.
+        seed: of parameters and noise.
+        model: both denoisers.
+        base: parameters of the base.
+        experts: parameters of the experts, stacked.
+        sets: windows of one split: of the base, and stacked of the experts.
+        samples: the same from the models alone, for ``source="models"``.
+    """
+    reward = tasks.build_reward(section, model)
+    task = tasks.reward_task(model, reward, section.source, section.batch_size)
+    repeat: Callable[[Any], Any] = lambda x: np.repeat(np.asarray(x), section.seeds, 0)
+
+    def members(windows: dict[str, d.Windows]) -> dict[str, d.Windows]:
+        w = windows["expert"]
+        w = w._replace(offset=repeat(w.offset), count=repeat(w.count))
+        return {**windows, "expert": w}
+
+    axes: dict[str, Any] = {"base": None, "expert": d.MEMBER_AXES}
+    frozen = {"base": base, "expert": jax.tree.map(repeat, experts)}
+    val = members(sets("val"))
+    return train_stage(
+        folder,
+        task,
+        section,
+        settings=settings,
+        inputs=inputs,
+        data=members(samples() if section.source == "models" else sets("train")),
+        data_axes=axes,
+        frozen=frozen,
+        frozen_axes={"base": None, "expert": 0},
+        population=len(val["expert"].count),
+        seed=seed,
+        evaluate=fvu_by_level(model, reward, frozen, val, axes),
+    )
+
+
 def held_out(windows: d.Windows, members: int, horizon: int) -> dict[str, np.ndarray]:
     """A fixed batch of windows: (members, batch, ...) or (batch, ...) for 0 members."""
     key = jax.random.key(0)
@@ -190,6 +245,20 @@ def denoising_error(
     loss = lambda p, b: task.loss(p, None, jax.random.key(1), b)[0]
     error = jax.jit(jax.vmap(loss) if members else loss)
     return lambda state: {"loss": error(jax.device_get(state.ema_params), batch)}
+
+
+def held_out_metrics(
+    task: train.Task, data: Any
+) -> Callable[[train.TrainState], dict[str, Any]]:
+    """Loss and metrics of every member on one fixed batch of validation data."""
+    batch = jax.device_get(jax.jit(task.draw)(data, jax.random.key(0)))
+    measure = jax.jit(jax.vmap(lambda p: task.loss(p, None, jax.random.key(1), batch)))
+
+    def evaluate(state: train.TrainState) -> dict[str, Any]:
+        loss, others = jax.device_get(measure(jax.device_get(state.ema_params)))
+        return {"loss": loss, **others}
+
+    return evaluate
 
 
 def fvu_by_level(
@@ -261,15 +330,24 @@ def model_samples(
     model: tasks.Model,
     base: Params,
     experts: Params,
-    maze: d.Maze,
+    observations: np.ndarray,
     normaliser: d.Normaliser,
+    act_dim: int,
     seed: int,
-    count: int = 2048,
 ) -> dict[str, d.Windows]:
     """Windows drawn from the two models alone (the paper's algorithm 2).
 
-    Half start at rest at free places of the maze, half go on from a state inside one of
-    the first half, so that moving states are conditions too.
+    Half start at the given observations, half go on from a state inside one of the first
+    half, so that states in the middle of a run are conditions too.
+
+    Args:
+        model: both denoisers.
+        base: parameters of the base.
+        experts: parameters of the experts, stacked.
+        observations: first observations (count, obs_dim), in the units of the task.
+        normaliser: of ``[action, observation]``.
+        act_dim: numbers per action.
+        seed: of samples and choices.
 
     Raises:
         ValueError: if the models are conditioned on more than the first state.
@@ -280,10 +358,9 @@ def model_samples(
             "later steps; set model.pinned=(0,)"
         )
     horizon, dim = model.shape
-    act_dim = dim - 4
     rng = np.random.default_rng(seed)
-    states = np.zeros((count // 2, dim), np.float32)
-    states[:, act_dim : act_dim + 2] = d.sample_free(maze, rng, len(states))
+    states = np.zeros((len(observations), dim), np.float32)
+    states[:, act_dim:] = observations
     states = d.normalise(normaliser, states)
     key = jax.random.key(seed)
 

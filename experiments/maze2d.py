@@ -5,11 +5,9 @@ command again after any interruption.
 """
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from configs.common import ConfigDict, choose
@@ -252,47 +250,37 @@ def train_rewards(
     experts: Params,
     name: str,
 ) -> Params:
-    """Trains goals x seeds rewards in one program; member = goal * seeds + seed."""
-    section = config[name]
-    reward = tasks.build_reward(section, model)
-    task = tasks.reward_task(model, reward, section.source, section.batch_size)
-    repeat: Callable[[Any], Any] = lambda x: np.repeat(np.asarray(x), section.seeds, 0)
-    inputs = {n: report.stage_digest(workdir / n) for n in ("data", "base", "experts")}
-
-    def sets(split: str) -> dict[str, d.Windows]:
-        members = expert_windows(config, prepared, split)
-        members = members._replace(
-            offset=repeat(members.offset), count=repeat(members.count)
-        )
-        return {
-            "base": windows(config, prepared, prepared.base[split]),
-            "expert": members,
-        }
-
-    data = sets("train")
-    axes: dict[str, Any] = {"base": None, "expert": d.MEMBER_AXES}
-    if section.source == "models":
-        data = launch.model_samples(
-            model, base, experts, prepared.maze, prepared.normaliser, config.seed
-        )
-        data["expert"] = data["expert"]._replace(
-            offset=repeat(data["expert"].offset), count=repeat(data["expert"].count)
-        )
-    frozen = {"base": base, "expert": jax.tree.map(repeat, experts)}
-    return launch.train_stage(
+    """Trains the rewards of all goals and seeds in one program."""
+    return launch.train_reward_stage(
         workdir / name,
-        task,
-        section,
+        config[name],
         settings={"model": config.model.to_dict()},
-        inputs=inputs,
-        data=data,
-        data_axes=axes,
-        frozen=frozen,
-        frozen_axes={"base": None, "expert": 0},
-        population=len(config.goals) * section.seeds,
+        inputs={n: report.stage_digest(workdir / n) for n in ("data", "base", "experts")},
         seed=config.seed + 2,
-        evaluate=launch.fvu_by_level(model, reward, frozen, sets("val"), axes),
+        model=model,
+        base=base,
+        experts=experts,
+        sets=lambda split: {
+            "base": windows(config, prepared, prepared.base[split]),
+            "expert": expert_windows(config, prepared, split),
+        },
+        samples=lambda: launch.model_samples(
+            model,
+            base,
+            experts,
+            resting_states(prepared.maze, config.seed),
+            prepared.normaliser,
+            act_dim=2,
+            seed=config.seed,
+        ),
     )
+
+
+def resting_states(maze: d.Maze, seed: int, count: int = 1024) -> np.ndarray:
+    """Observations at rest at free places of the maze."""
+    states = np.zeros((count, 4), np.float32)
+    states[:, :2] = d.sample_free(maze, np.random.default_rng(seed), count)
+    return states
 
 
 if __name__ == "__main__":

@@ -12,10 +12,10 @@ from scipy.stats import pearsonr, spearmanr
 from configs.common import ConfigDict
 from diffreward import data as d
 from diffreward.report import bootstrap
-from diffreward.reward import Pair, log_ratio, metrics
+from diffreward.reward import Pair, metrics
 from diffreward.steer import follow_plans, guide, guide_by_difference, plan
 from diffreward.types import Params
-from experiments import tasks
+from experiments import measure, tasks
 
 
 class TestSet(NamedTuple):
@@ -129,45 +129,10 @@ class Tools:
         self.config, self.prepared, self.model = config, prepared, model
         self.reward = tasks.build_reward(config.rewards, model)
         self.window_reward = tasks.build_reward(config.window_rewards, model)
-        noises, pinned = config.evaluation.noises, model.pinned
+        pinned = model.pinned
 
         def pair_of(base: Params, expert: Params) -> Pair:
             return tasks.make_params_pair(model, base, expert)
-
-        @jax.jit
-        def values(base: Params, expert: Params, params: Params, x: Array) -> tuple:
-            """Reward and training-free log ratio of each window."""
-            pair = pair_of(base, expert)
-            keys = jax.random.split(jax.random.key(3), (x.shape[0], 2))
-            rho = self.reward.reward_fn(params)
-
-            def one(args: tuple) -> tuple:
-                x, k = args
-                r = metrics.noised_reward(
-                    rho, pair, k[0], x, pinned=pinned, num_noises=noises
-                )
-                gap = log_ratio(pair, k[1], x, pinned=pinned, num_noises=noises)
-                return r.mean(), gap.sum()
-
-            return jax.lax.map(one, (x, keys), batch_size=16)
-
-        def make_fvu(reward: tasks.Reward) -> Any:
-            @jax.jit
-            def fvu(base: Params, expert: Params, params: Params, x: Array) -> tuple:
-                pair = pair_of(base, expert)
-                keys = jax.random.split(jax.random.key(4), x.shape[0])
-                measure = lambda a: metrics.variance_by_level(
-                    reward.reward_fn(params),
-                    pair,
-                    a[1],
-                    a[0],
-                    preset=reward.preset,
-                    pinned=None if reward.preset == "paper" else pinned,
-                )
-                residual, signal = jax.lax.map(measure, (x, keys), batch_size=16)
-                return residual.sum(0), signal.sum(0)
-
-            return fvu
 
         @jax.jit
         def window_values(params: Params, x: Array) -> Array:
@@ -198,8 +163,10 @@ class Tools:
             eps = lambda x, t: steered(x, t) + direct(x, t) - pair.base(x, t)
             return plan(eps, model.schedule, jax.random.key(6), known, pinned)
 
-        self.values, self.window_values, self.plans = values, window_values, plans
-        self.fvu, self.window_fvu = make_fvu(self.reward), make_fvu(self.window_reward)
+        self.window_values, self.plans = window_values, plans
+        self.values = measure.make_values(model, self.reward, config.evaluation.noises)
+        self.fvu = measure.make_fvu(model, self.reward)
+        self.window_fvu = measure.make_fvu(model, self.window_reward)
         self.expert_plans = jax.jit(
             lambda expert, known: plan(
                 model.eps_fn(expert), model.schedule, jax.random.key(6), known, pinned

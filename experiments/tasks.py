@@ -27,11 +27,13 @@ from diffreward.diffusion import (
 )
 from diffreward.networks import (
     DifferenceOfSquares,
+    EnergyDenoiser,
     InnerProductReward,
     ScalarReward,
     SingleStepRewardMLP,
     TemporalUnet,
     TrajectoryMLP,
+    ValueFunction,
     WindowReward,
 )
 from diffreward.reward import Pair, align, alignment_loss, value_scale
@@ -40,7 +42,7 @@ from diffreward.types import EpsFn, Params, RewardFn
 
 SCHEDULES = {"cosine": cosine, "linear": linear}
 NETWORKS = ("mlp", "unet")
-REWARDS = ("inner", "scalar", "squares", "paper")
+REWARDS = ("inner", "scalar", "squares", "value", "single_step")
 SOURCES = ("base", "expert", "mixed", "models")
 
 
@@ -114,10 +116,15 @@ def build_model(config: ConfigDict, act_dim: int, obs_dim: int) -> Model:
     """Denoiser described by ``config.model``."""
     horizon, dim = config.horizon, act_dim + obs_dim
     choose("model.network", config.network, NETWORKS)
+    network: Any
     if config.network == "mlp":
         network = TrajectoryMLP(width=config.width, depth=config.depth)
     else:
-        network = TemporalUnet(dim_mults=tuple(config.dim_mults))
+        network = TemporalUnet(
+            dim_mults=tuple(config.dim_mults), attention=config.attention
+        )
+    if config.conservative:
+        network = EnergyDenoiser(network)
     make_schedule = SCHEDULES[choose("model.schedule", config.schedule, SCHEDULES)]
     first_action = jnp.zeros((horizon, dim), bool).at[0, :act_dim].set(True)
     return Model(
@@ -137,15 +144,18 @@ def build_reward(config: ConfigDict, model: Model) -> Reward:
     window = config.window or horizon
     choose("network of the reward", config.network, REWARDS)
     choose("preset of the reward", config.preset, ("score", "paper"))
+    activation = "leaky_relu" if config.preset == "paper" else "mish"
     if config.network == "inner":
         net = InnerProductReward(TrajectoryMLP(config.width, config.depth))
     elif config.network == "scalar":
         net = ScalarReward(TrajectoryMLP(config.width, config.depth))
     elif config.network == "squares":
         net = DifferenceOfSquares(TrajectoryMLP(config.width, config.depth, out_dim=8))
+    elif config.network == "value":
+        net = ValueFunction(activation=activation)
     else:
         net = SingleStepRewardMLP(
-            hidden=(128, 64, 32), window=window, activation="leaky_relu"
+            hidden=(128, 64, 32), window=window, activation=activation
         )
     if window < horizon:
         net = WindowReward(net, window, strided=config.strided)
@@ -191,7 +201,7 @@ def denoising_task(model: Model, batch_size: int, initial: Params | None = None)
             )
 
         x_0 = batch["x_0"]
-        t, eps = _draw_noise(key, x_0, model.schedule)
+        t, eps = draw_noise(key, x_0, model.schedule)
         value, metrics = jax.vmap(one)(x_0, batch["valid"], t, eps)
         return value.mean(), jax.tree.map(jnp.mean, metrics)
 
@@ -232,7 +242,7 @@ def reward_task(model: Model, reward: Reward, source: str, batch_size: int) -> T
             )
 
         x_0 = batch["x_0"]
-        t, eps = _draw_noise(key, x_0, model.schedule)
+        t, eps = draw_noise(key, x_0, model.schedule)
         value, metrics = jax.vmap(one)(x_0, batch["valid"], t, eps)
         fvu = metrics["residual"].sum() / metrics["signal"].sum()
         return value.mean(), {"fvu": fvu}
@@ -250,12 +260,32 @@ def reward_task(model: Model, reward: Reward, source: str, batch_size: int) -> T
     return Task(init=init, loss=loss, draw=batch)
 
 
+def energy_reward(model: Model, base: Params, expert: Params) -> RewardFn:
+    """The relative reward of two conservative models, exact without training.
+
+    Raises:
+        ValueError: if the model is not conservative.
+    """
+    network = model.network
+    if not isinstance(network, EnergyDenoiser):
+        raise ValueError(
+            "the difference of two energies needs conservative models; set "
+            "model.conservative=True"
+        )
+
+    def rho(x_t: Array, t: Array) -> Array:
+        difference = network.energy(expert, x_t, t) - network.energy(base, x_t, t)
+        return value_scale(model.schedule, "score", t) * difference
+
+    return rho
+
+
 def make_params_pair(model: Model, base: Params, expert: Params) -> Pair:
     """The pair of one architecture under two sets of parameters."""
     return Pair(model.eps_fn(base), model.eps_fn(expert), model.schedule)
 
 
-def _draw_noise(key: Array, x_0: Array, schedule: Schedule) -> tuple[Array, Array]:
+def draw_noise(key: Array, x_0: Array, schedule: Schedule) -> tuple[Array, Array]:
     """Levels (stratified, in random order) and noises of a batch."""
     level_key, order_key, noise_key = jax.random.split(key, 3)
     t = draw_levels(level_key, x_0.shape[0], schedule.num_steps)

@@ -7,7 +7,14 @@ from diffreward.data.batches import (
     host_batches,
 )
 from diffreward.data.d4rl import read_hdf5, write_hdf5
-from diffreward.data.episodes import Episodes, concatenate, select, transitions
+from diffreward.data.episodes import (
+    Episodes,
+    concatenate,
+    episode_returns,
+    first_transitions,
+    select,
+    transitions,
+)
 from diffreward.data.locomotion import (
     LOCOMOTION,
     LocomotionTask,
@@ -36,6 +43,7 @@ from diffreward.data.maze import (
 from diffreward.data.maze_dataset import generate, load
 from diffreward.data.maze_generate import CLEARANCE, Recipe, Rollouts, collect, plan
 from diffreward.data.maze_physics import Physics, make_physics, pd_action, step
+from diffreward.data.minari import load_minari
 from diffreward.data.normaliser import (
     Normaliser,
     fit_gaussian,
@@ -48,6 +56,14 @@ from diffreward.data.policies import (
     load_policy,
     save_policy,
 )
+from diffreward.data.registry import (
+    D4RLDataset,
+    check_task,
+    d4rl_registry,
+    load_d4rl,
+    parse_source,
+)
+from diffreward.data.snapshots import collect_again, read_index
 from diffreward.data.splits import SPLITS, split_episodes
 from diffreward.data.windows import (
     MEMBER_AXES,
@@ -67,6 +83,7 @@ __all__ = [
     "RADIUS",
     "SPLITS",
     "Batch",
+    "D4RLDataset",
     "Episodes",
     "LocomotionTask",
     "Maze",
@@ -80,10 +97,15 @@ __all__ = [
     "Windows",
     "act_in",
     "cell_to_xy",
+    "check_task",
     "collect",
+    "collect_again",
     "concatenate",
+    "d4rl_registry",
     "d4rl_to_xy",
     "draw",
+    "episode_returns",
+    "first_transitions",
     "fit_gaussian",
     "fit_limits",
     "fits_on_device",
@@ -91,6 +113,8 @@ __all__ = [
     "generate",
     "host_batches",
     "load",
+    "load_d4rl",
+    "load_minari",
     "load_policy",
     "make_geodesic",
     "make_locomotion",
@@ -100,9 +124,11 @@ __all__ = [
     "next_cells",
     "normalise",
     "normalised_score",
+    "parse_source",
     "pd_action",
     "plan",
     "read_hdf5",
+    "read_index",
     "sample_free",
     "save_policy",
     "select",

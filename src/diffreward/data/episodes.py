@@ -90,6 +90,20 @@ def select(episodes: Episodes, indices: Int[np.ndarray, " chosen"]) -> Episodes:
     return episodes._replace(**columns, starts=starts, lengths=lengths)
 
 
+def first_transitions(episodes: Episodes, limit: int) -> Episodes:
+    """The first whole episodes of at least ``limit`` rows together; 0 means all."""
+    if not limit:
+        return episodes
+    ends = np.cumsum(episodes.lengths)
+    count = int(np.searchsorted(ends, limit)) + 1
+    return select(episodes, np.arange(min(count, len(ends))))
+
+
+def episode_returns(episodes: Episodes) -> Float[np.ndarray, " episodes"]:
+    """Undiscounted sums of rewards."""
+    return np.add.reduceat(episodes.rewards.astype(np.float64), episodes.starts)
+
+
 def concatenate(parts: Sequence[Episodes]) -> Episodes:
     """All episodes of all parts.
 

@@ -1,4 +1,4 @@
-"""D4RL's locomotion datasets by name: address, place on disk, reference returns."""
+"""Datasets by name: how sources are spelled, and D4RL's addresses and references."""
 
 import ast
 import importlib.util
@@ -14,6 +14,9 @@ from diffreward.data.locomotion import LOCOMOTION
 
 _URL = "http://rail.eecs.berkeley.edu/datasets/offline_rl/gym_mujoco_v2/"
 _KINDS = ("random", "medium", "expert", "medium-expert", "medium-replay", "full-replay")
+
+
+SOURCES = ("d4rl", "minari", "collect")
 
 
 class D4RLDataset(NamedTuple):
@@ -114,3 +117,20 @@ def check_task(episodes: Episodes, task: str | None) -> Episodes:
             + (f"; this looks like {' or '.join(fits)}" if fits else "")
         )
     return episodes
+
+
+def parse_source(spec: str) -> tuple[str, str]:
+    """Splits ``d4rl:NAME``, ``minari:ID``, ``collect:TASK/KIND`` or a path to HDF5.
+
+    Raises:
+        ValueError: if it is none of them.
+    """
+    kind, colon, rest = spec.partition(":")
+    if colon and kind in SOURCES and rest:
+        return kind, rest
+    if spec.endswith((".hdf5", ".h5")):
+        return "file", spec
+    raise ValueError(
+        f"unknown data source {spec!r}; write d4rl:NAME, minari:ID, collect:TASK/KIND or "
+        "the path of an .hdf5 file"
+    )

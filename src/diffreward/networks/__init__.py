@@ -1,5 +1,6 @@
 """Networks of one trajectory and a noise level: denoisers and scalar rewards."""
 
+from diffreward.networks.energy import EnergyDenoiser
 from diffreward.networks.layers import Activation
 from diffreward.networks.mlp import (
     DifferenceOfSquares,
@@ -15,6 +16,7 @@ from diffreward.networks.value import SingleStepRewardMLP, ValueFunction
 __all__ = [
     "Activation",
     "DifferenceOfSquares",
+    "EnergyDenoiser",
     "InnerProductReward",
     "ScalarReward",
     "SingleStepRewardMLP",

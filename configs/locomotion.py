@@ -1,0 +1,171 @@
+r"""Locomotion: base and expert Diffuser, rewards, baselines, rollouts, one table.
+
+    python -m experiments.locomotion --config=configs/locomotion.py:hopper \
+        --workdir=runs/hopper
+
+Switches after the colon, in any order:
+
+    task    halfcheetah, hopper, walker2d
+    preset  cpu (default, within the hour on two cores), smoke (a minute), gpu, paper
+    source  collect (default: data made here by the shipped policies), d4rl, minari
+    study   none (default), transfer (rewards judged on a base of another seed),
+            small-data (a tenth of the transitions), no-data (rewards from samples of the
+            two models alone)
+
+Any key below can be overridden: ``--config.rewards.steps=4000``.
+"""
+
+from configs.common import ConfigDict, parse_switches, training
+
+TASKS = ("halfcheetah", "hopper", "walker2d")
+PRESETS = ("cpu", "smoke", "gpu", "paper")
+SOURCES = ("collect", "d4rl", "minari")
+STUDIES = ("none", "transfer", "small-data", "no-data")
+# Horizon of a plan, in the paper's settings and in ours for two cores.
+HORIZONS = {"halfcheetah": (4, 4), "hopper": (32, 8), "walker2d": (32, 8)}
+# Guidance scale and last guided level of the published rollouts.
+PAPER_GUIDANCE = {"halfcheetah": (0.5, 5), "hopper": (0.2, 10), "walker2d": (0.5, 5)}
+
+
+def get_config(argument: str = "hopper") -> ConfigDict:
+    """Builds the config of one task, preset, source and study."""
+    switches = parse_switches(
+        argument, task=TASKS, preset=PRESETS, source=SOURCES, study=STUDIES
+    )
+    task, preset, source = (switches[k] for k in ("task", "preset", "source"))
+    c = ConfigDict()
+    c.task = task
+    c.seed = 0
+
+    c.data = d = ConfigDict()
+    d.base, d.expert = {
+        "collect": (f"collect:{task}/medium-replay", f"collect:{task}/expert"),
+        "d4rl": (f"d4rl:{task}-medium-replay-v2", f"d4rl:{task}-expert-v2"),
+        "minari": (f"minari:mujoco/{task}/medium-v0", f"minari:mujoco/{task}/expert-v0"),
+    }[source]
+    d.folder = ""  # where d4rl and minari files lie; empty: their usual cache
+    d.transitions = 150_000  # to collect, per dataset
+    d.limit = 0  # use only the first so many transitions; 0: all
+    d.processes = 2
+
+    c.model = m = ConfigDict()
+    m.horizon = HORIZONS[task][1]
+    m.pad = True
+    m.mask_padding = True
+    m.pinned = (0,)
+    m.num_steps = 20
+    m.schedule = "cosine"
+    m.network = "mlp"  # or "unet"
+    m.conservative = False  # predict x_0 as the gradient of an energy
+    m.width = 256
+    m.depth = 3
+    m.dim_mults = (1, 4, 8) if task == "halfcheetah" else (1, 2, 4, 8)  # of the unet
+    m.attention = task == "halfcheetah"  # of the unet
+    m.clip = 0.0
+    m.action_weight = 1.0  # of the first action, in the loss
+
+    c.base = training(steps=20_000, batch_size=256, learning_rate=1e-3)
+    c.expert = training(steps=20_000, batch_size=256, learning_rate=1e-3)
+    c.expert.init = "base"  # or "scratch"
+
+    c.rewards = r = training(steps=10_000, batch_size=128, learning_rate=1e-3)
+    r.preset = "score"
+    r.network = "inner"  # inner, scalar, squares, value, single_step
+    r.width = 256
+    r.depth = 3
+    r.window = 0
+    r.strided = False
+    r.source = "mixed"  # base, expert, mixed or models
+    r.seeds = 5
+
+    c.paper_rewards = p = training(steps=4_000, batch_size=64, learning_rate=2e-4)
+    p.preset = "paper"
+    p.network = "value"
+    p.width, p.depth = 256, 3  # not used by the value network
+    p.window = 0
+    p.strided = False
+    p.source = "mixed"
+    p.seeds = 5
+
+    c.discriminator = training(steps=4_000, batch_size=128, learning_rate=2e-4)
+    c.discriminator.width, c.discriminator.depth = 256, 3
+    c.discriminator.seeds = 5
+
+    c.value = training(steps=10_000, batch_size=128, learning_rate=1e-3)
+    c.value.width, c.value.depth = 256, 3
+    c.value.discount = 0.99
+    c.value.seeds = 1
+
+    c.evaluation = e = ConfigDict()
+    e.episodes = 32  # per seed of a reward
+    e.validation_episodes = 16
+    e.scales = (0.1, 0.3, 0.5, 1.0)  # tried on validation episodes
+    e.max_steps = 1000
+    e.batch = 128  # episodes at once
+    e.num_evaluations = 0  # network evaluations per plan by DDIM; 0: every level
+    e.paper_scale, e.paper_t_stop = PAPER_GUIDANCE[task]
+    e.paper_stop_below = False  # end an episode at a return of -50, as published
+    e.windows = 256  # held-out windows per class, for FVU and AUROC
+    e.films = 1  # episodes per method to record
+
+    if preset == "smoke":
+        _smoke(c)
+    elif preset == "gpu":
+        _gpu(c)
+    elif preset == "paper":
+        _paper(c, task)
+    c.other_base = switches["study"] == "transfer"  # judge on a base of another seed
+    if switches["study"] == "small-data":
+        c.data.limit = max(c.data.transitions // 10, 2_000)
+    elif switches["study"] == "no-data":
+        c.rewards.source = "models"
+    return c.lock()
+
+
+def _stages(c: ConfigDict) -> tuple[ConfigDict, ...]:
+    return c.base, c.expert, c.rewards, c.paper_rewards, c.discriminator, c.value
+
+
+def _smoke(c: ConfigDict) -> None:
+    c.data.transitions = 4_000
+    c.model.width, c.model.depth, c.model.num_steps = 64, 2, 5
+    for t in _stages(c):
+        t.steps, t.batch_size, t.checkpoint_every = 100, 32, 50
+    for t in (c.rewards, c.paper_rewards, c.discriminator):
+        t.seeds = 2
+    c.rewards.width = c.discriminator.width = c.value.width = 32
+    e = c.evaluation
+    e.episodes, e.validation_episodes, e.scales, e.max_steps = 2, 2, (0.5, 1.0), 30
+    e.windows = 16
+
+
+def _gpu(c: ConfigDict) -> None:
+    c.data.transitions = 1_000_000
+    c.model.width, c.rewards.width = 1024, 1024
+    for t, steps in ((c.base, 200_000), (c.expert, 200_000), (c.rewards, 100_000)):
+        t.steps, t.batch_size = steps, 512
+        t.steps_per_dispatch, t.checkpoint_every = 500, 10_000
+    c.paper_rewards.steps, c.paper_rewards.batch_size = 100_000, 128
+    e = c.evaluation
+    e.episodes, e.validation_episodes, e.batch = 100, 100, 512
+
+
+def _paper(c: ConfigDict, task: str) -> None:
+    """Settings of the published code; the shared normaliser and split stay ours."""
+    m = c.model
+    m.horizon, m.network, m.mask_padding = HORIZONS[task][0], "unet", False
+    m.action_weight = 10.0
+    for t in (c.base, c.expert):
+        t.steps, t.batch_size, t.learning_rate = 1_000_000, 32, 2e-4
+        t.schedule, t.clip_norm, t.ema_decay = "constant", 0.0, 0.995
+        t.checkpoint_every = 10_000
+    c.expert.init = "scratch"
+    p = c.paper_rewards
+    p.steps, p.learning_rate = (50_000, 1e-3) if task == "walker2d" else (100_000, 2e-4)
+    p.batch_size, p.schedule, p.clip_norm, p.ema_decay = 128, "constant", 0.0, 0.995
+    p.clip_value = 0.2 if task == "hopper" else 0.0
+    c.rewards.steps, c.rewards.batch_size = 100_000, 128
+    c.discriminator.steps, c.discriminator.batch_size = 100_000, 32
+    e = c.evaluation
+    e.episodes, e.validation_episodes, e.batch = 512, 128, 512
+    e.paper_stop_below = True

@@ -1,0 +1,276 @@
+"""Rollouts of every method on the same episodes, and the numbers of the table."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax import Array
+from tqdm import tqdm
+
+from configs.common import ConfigDict
+from diffreward import data as d
+from diffreward.report import bootstrap, interquartile_mean
+from diffreward.reward import metrics
+from diffreward.steer import guide, guide_by_difference, make_controller, roll_out
+from diffreward.types import EpsFn, Params, RewardFn
+from experiments import baselines, measure, tasks
+
+VALIDATION, TEST = 10_000, 20_000
+"""First seeds of the episodes that choose a scale, and of those that are reported."""
+
+
+class Method(NamedTuple):
+    """One way to act: its models, and how its guidance scale is set."""
+
+    eps_fn: Callable[[Any, float], EpsFn]
+    """Of (parameters, scale)."""
+    params: list[Any]
+    """One per seed."""
+    scale: float | None
+    """Fixed scale; None: chosen on validation episodes."""
+
+
+def evaluate(
+    config: ConfigDict,
+    folder: Path,
+    prepared: Any,
+    model: tasks.Model,
+    trained: dict[str, Params],
+) -> dict[str, Any]:
+    """Runs all methods; episodes of each go to ``folder/<method>.npz``.
+
+    A method whose file is there is not run again.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    results: dict[str, Any] = {}
+    for name, method in methods(config, model, trained).items():
+        path = folder / f"{name}.npz"
+        if not path.exists():
+            save(path, run(config, prepared, model, name, method))
+        with np.load(path) as file:
+            results[name] = summarise(config, {k: file[k] for k in file.files})
+        print(f"{name}: score {results[name]['score'][0]:.1f}", flush=True)
+    close_gaps(config, folder, results)
+    return {
+        "task": config.task,
+        "methods": results,
+        "rewards": measure_rewards(config, prepared, model, trained),
+    }
+
+
+def methods(
+    config: ConfigDict, model: tasks.Model, trained: dict[str, Params]
+) -> dict[str, Method]:
+    """Every row of the table."""
+    e, pinned, schedule = config.evaluation, model.pinned, model.schedule
+    base, expert = trained["base"], trained["expert"]
+
+    def seeds(name: str) -> list[Any]:
+        count = jax.tree.leaves(trained[name])[0].shape[0]
+        return [
+            (base, jax.tree.map(lambda x, i=i: x[i], trained[name])) for i in range(count)
+        ]
+
+    def steered(reward_fn: Callable[[Any], RewardFn], **options: Any) -> Callable:
+        def eps_fn(params: Any, scale: float) -> EpsFn:
+            eps = model.eps_fn(params[0])
+            reward = reward_fn(params[1])
+            return guide(eps, reward, schedule, scale, pinned=pinned, **options)
+
+        return eps_fn
+
+    def alone(params: Any, scale: float) -> EpsFn:
+        del scale
+        return model.eps_fn(params)
+
+    def by_difference(params: Any, scale: float) -> EpsFn:
+        pair = map(model.eps_fn, params)
+        return guide_by_difference(*pair, scale, pinned=pinned)
+
+    def by_energies(params: Any, scale: float) -> EpsFn:
+        reward = tasks.energy_reward(model, *params)
+        return guide(model.eps_fn(params[0]), reward, schedule, scale, pinned=pinned)
+
+    def scalar(section: ConfigDict) -> Callable[[Any], RewardFn]:
+        network = baselines.build_scalar(section)
+        return lambda params: baselines.scalar_fn(network, params)
+
+    score = steered(tasks.build_reward(config.rewards, model).reward_fn)
+    published = steered(
+        tasks.build_reward(config.paper_rewards, model).reward_fn,
+        space="input",
+        scale_by_variance=False,
+        t_stop=e.paper_t_stop,
+    )
+    rows = {
+        "unsteered": Method(alone, [base], 0.0),
+        "expert": Method(alone, [expert], 0.0),
+        "difference": Method(by_difference, [(base, expert)], 1.0),
+        "score": Method(score, seeds("rewards"), 1.0),
+        "score-chosen": Method(score, seeds("rewards"), None),
+        "paper": Method(published, seeds("paper_rewards"), e.paper_scale),
+        "discriminator": Method(
+            steered(scalar(config.discriminator)), seeds("discriminator"), None
+        ),
+        "value": Method(steered(scalar(config.value)), seeds("value"), None),
+    }
+    if config.model.conservative:
+        rows["energies"] = Method(by_energies, [(base, expert)], 1.0)
+    return rows
+
+
+def run(
+    config: ConfigDict, prepared: Any, model: tasks.Model, name: str, method: Method
+) -> dict[str, np.ndarray]:
+    """All seeds of one method on the test episodes, after choosing its scale."""
+    e, task = config.evaluation, d.LOCOMOTION[config.task]
+
+    @jax.jit
+    def act(params: Any, scale: Array, keys: Array, step: Array, obs: Array) -> Array:
+        controller = make_controller(
+            method.eps_fn(params, scale),  # pyright: ignore[reportArgumentType]
+            model.schedule,
+            prepared.normaliser,
+            model.pinned,
+            task.act_dim,
+            num_evaluations=e.num_evaluations or None,
+        )
+        return controller(keys, step, obs)
+
+    def episodes(params: Any, scale: float, first: int, count: int, record: int) -> list:
+        parts = []
+        for start in range(first, first + count, e.batch):
+            seeds = range(start, min(start + e.batch, first + count))
+            with tqdm(desc=f"{name} at {scale:g}", unit="step", leave=False) as bar:
+                parts.append(
+                    roll_out(
+                        lambda: d.make_locomotion(config.task),
+                        partial(act, params, np.float32(scale)),
+                        list(seeds),
+                        max_steps=e.max_steps,
+                        stop_below=-50.0
+                        if e.paper_stop_below and name == "paper"
+                        else None,
+                        record=record if start == first else 0,
+                        progress=bar.update,
+                    )
+                )
+        return parts
+
+    floor = -50.0 if e.paper_stop_below and name == "paper" else None
+    tried = np.zeros((0, 2))
+    if method.scale is None:
+        means = [
+            np.concatenate(
+                [
+                    r.returns
+                    for r in episodes(
+                        method.params[0], s, VALIDATION, e.validation_episodes, 0
+                    )
+                ]
+            ).mean()
+            for s in e.scales
+        ]
+        tried = np.stack([np.asarray(e.scales, float), np.asarray(means)], 1)
+        scale = float(e.scales[int(np.argmax(means))])
+    else:
+        scale = float(method.scale)
+    per_seed = [
+        episodes(p, scale, TEST, e.episodes, e.films if i == 0 else 0)
+        for i, p in enumerate(method.params)
+    ]
+    flat = [r for parts in per_seed for r in parts]
+    films = {f"film_{i}": s for i, s in enumerate(per_seed[0][0].states)}
+    return {
+        "returns": np.stack([np.concatenate([r.returns for r in p]) for p in per_seed]),
+        "lengths": np.stack([np.concatenate([r.lengths for r in p]) for p in per_seed]),
+        "scale": np.float64(scale),
+        "tried": tried,
+        "planner_seconds": np.float64(sum(r.planner_seconds for r in flat)),
+        "physics_seconds": np.float64(sum(r.physics_seconds for r in flat)),
+        **films,
+    }
+
+
+def save(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Writes an archive whole or not at all."""
+    partial_path = path.with_suffix(".partial.npz")
+    np.savez_compressed(partial_path, allow_pickle=False, **arrays)
+    partial_path.replace(path)
+
+
+def summarise(config: ConfigDict, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Scores with intervals; seeds are strata, episodes are what is resampled."""
+    scores = d.normalised_score(config.task, arrays["returns"].ravel())
+    scores = scores.reshape(arrays["returns"].shape)
+    pooled = lambda f: lambda *rows: float(f(np.concatenate(rows)))
+    steps = int(arrays["lengths"].sum())
+    seconds = float(arrays["planner_seconds"] + arrays["physics_seconds"])
+    return {
+        "score": list(bootstrap(pooled(np.mean), *scores)),
+        "iqm": list(bootstrap(pooled(interquartile_mean), *scores)),
+        "return": float(arrays["returns"].mean()),
+        "length": float(arrays["lengths"].mean()),
+        "by_seed": scores.mean(1).tolist(),
+        "episodes": int(scores.size),
+        "scale": float(arrays["scale"]),
+        "tried": arrays["tried"].tolist(),
+        "steps_per_second": steps / max(seconds, 1e-9),
+        "planner_seconds": float(arrays["planner_seconds"]),
+        "physics_seconds": float(arrays["physics_seconds"]),
+    }
+
+
+def close_gaps(config: ConfigDict, folder: Path, results: dict[str, Any]) -> None:
+    """Adds (method - unsteered) / (expert - unsteered) with its interval."""
+    del config
+    loaded = {}
+    for name in results:
+        with np.load(folder / f"{name}.npz") as file:
+            loaded[name] = file["returns"].ravel()
+
+    def gap(steered: np.ndarray, base: np.ndarray, expert: np.ndarray) -> float:
+        span = expert.mean() - base.mean()
+        return float((steered.mean() - base.mean()) / span) if span else float("nan")
+
+    for name, result in results.items():
+        if name not in ("unsteered", "expert"):
+            parts = loaded[name], loaded["unsteered"], loaded["expert"]
+            result["gap_closure"] = list(bootstrap(gap, *parts))
+
+
+def measure_rewards(
+    config: ConfigDict, prepared: Any, model: tasks.Model, trained: dict[str, Params]
+) -> dict[str, Any]:
+    """Held-out fraction of variance unexplained per level, and AUROC, of each reward."""
+    e, horizon = config.evaluation, config.model.horizon
+    cut = {}
+    for i, name in enumerate(("base", "expert")):
+        episodes = getattr(prepared, name)["test"]
+        w = d.make_windows(
+            episodes, prepared.normaliser, horizon=horizon, pad=config.model.pad
+        )
+        cut[name] = np.asarray(d.draw(w, jax.random.key(i), e.windows, horizon)["x_0"])
+    both = np.concatenate([cut["base"], cut["expert"]])
+    found = {}
+    for name in ("rewards", "paper_rewards"):
+        reward = tasks.build_reward(config[name], model)
+        params = jax.tree.map(lambda x: x[0], trained[name])
+        residual, signal = map(
+            np.asarray, measure.make_fvu(model, reward)(*pair, params, both)
+        )
+        values, gap = map(
+            np.asarray, measure.make_values(model, reward, 1)(*pair, params, both)
+        )
+        half = len(cut["base"])
+        found[name] = {
+            "fvu": float(residual.sum() / signal.sum()),
+            "fvu_by_level": residual / signal,
+            "auroc": list(bootstrap(metrics.auroc, values[half:], values[:half])),
+            "gap_auroc": metrics.auroc(gap[half:], gap[:half]),
+            "correlation": float(np.corrcoef(values, gap)[0, 1]),
+        }
+    return found

@@ -1,0 +1,119 @@
+"""The page and the figures of one locomotion task, made from its records alone."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from configs.common import ConfigDict
+from diffreward.report import figures, markdown, write_json
+
+MEANING = {
+    "unsteered": "the base alone",
+    "discriminator": "steered by a classifier's logit",
+    "value": "steered by returns (Diffuser's guide; sees true rewards)",
+    "paper": "steered by the reward of the `paper` preset",
+    "score": "steered by the reward of the `score` preset, scale 1",
+    "score-chosen": "the same, scale chosen on validation episodes",
+    "energies": "steered by the difference of two energies (no training), scale 1",
+    "difference": "steered by the score difference itself",
+    "expert": "the expert alone",
+}
+# Recalled from the paper, not verified: base, discriminator, extracted reward.
+PAPER = {
+    "halfcheetah": {"unsteered": 30.38, "discriminator": 30.41, "paper": 31.65},
+    "hopper": {"unsteered": 24.67, "discriminator": 25.12, "paper": 27.04},
+    "walker2d": {"unsteered": 28.20, "discriminator": 27.98, "paper": 38.40},
+}
+COLUMNS = ("method", "", "score [95 %]", "IQM", "gap closed [95 %]", "scale", "paper*")
+
+
+def write(config: ConfigDict, workdir: Path, result: dict[str, Any]) -> None:
+    """Writes figures/, report.md and report.json into the run's folder."""
+    folder = workdir / "figures"
+    draw_scores(folder / "scores.png", result)
+    draw_fvu(folder / "fvu.png", result)
+    write_json(workdir / "report.json", result)
+    partial = workdir / "report.partial.md"
+    partial.write_text(page(config, result), encoding="utf-8")
+    partial.replace(workdir / "report.md")
+
+
+def interval(triple: list[float], digits: int = 1) -> str:
+    """``value [low, high]``."""
+    value, low, high = (f"{x:.{digits}f}" for x in triple)
+    return f"{value} [{low}, {high}]"
+
+
+def rows(result: dict[str, Any]) -> list[tuple]:
+    """One line per method, in the order of MEANING."""
+    published = PAPER[result["task"]]
+    return [
+        (
+            name,
+            meaning,
+            interval(m["score"]),
+            f"{m['iqm'][0]:.1f}",
+            interval(m["gap_closure"], 2) if "gap_closure" in m else "",
+            f"{m['scale']:g}" if name not in ("unsteered", "expert") else "",
+            f"{published[name]:.1f}" if name in published else "",
+        )
+        for name, meaning in MEANING.items()
+        if (m := result["methods"].get(name))
+    ]
+
+
+def page(config: ConfigDict, result: dict[str, Any]) -> str:
+    """The report as Markdown."""
+    reward, published = result["rewards"]["rewards"], result["rewards"]["paper_rewards"]
+    score = result["methods"]["score"]
+    return f"""# Relative reward in {config.task}
+
+A *base* Diffuser imitates mediocre data, an *expert* one good data. The relative reward is
+learned from the two models; then it steers the base, one plan per step of the simulator.
+
+{markdown(COLUMNS, rows(result))}
+
+Scores are D4RL's (0 random, 100 expert) on `-v5` simulators, {score["episodes"]} episodes
+for the learned rewards; intervals by bootstrap over episodes, seeds as strata. Data:
+`{config.data.base}` and `{config.data.expert}`. *Gap closed* is (method - unsteered) /
+(expert - unsteered). paper*: published scores on D4RL's own data and `-v2` simulators,
+recalled and **not verified**.
+
+![scores](figures/scores.png)
+
+Unexplained variance of the score difference on held-out windows: {reward["fvu"]:.3f}
+(`score`), {published["fvu"]:.3f} (`paper`). AUROC of expert against base windows:
+{interval(reward["auroc"], 3)}; the training-free gap reaches {reward["gap_auroc"]:.3f}.
+
+![fvu](figures/fvu.png)
+
+Rollouts of `score`: {score["steps_per_second"]:.0f} steps/s, planner
+{score["planner_seconds"]:.0f} s, physics {score["physics_seconds"]:.0f} s.
+"""
+
+
+def draw_scores(path: Path, result: dict[str, Any]) -> None:
+    """Scores with intervals, one bar per method."""
+    names = [n for n in MEANING if n in result["methods"]]
+    triples = np.array([result["methods"][n]["score"] for n in names])
+    fig, axes = figures.grid_of(1, 1, size=5.0)
+    ax, y = axes[0], np.arange(len(names))[::-1]
+    error = np.abs(triples[:, 1:].T - triples[:, 0])
+    ax.barh(y, triples[:, 0], xerr=error, color=figures.BASE, capsize=3)
+    ax.set_yticks(y, names)
+    ax.set_xlabel("score (D4RL: expert 100)")
+    ax.set_title(result["task"])
+    figures.save(fig, path)
+
+
+def draw_fvu(path: Path, result: dict[str, Any]) -> None:
+    """Unexplained variance per noise level of both presets."""
+    fig, axes = figures.grid_of(1, 1, size=4.0)
+    for name, label in (("rewards", "score"), ("paper_rewards", "paper")):
+        axes[0].plot(result["rewards"][name]["fvu_by_level"], label=label)
+    axes[0].set(xlabel="noise level t", ylabel="fraction of variance unexplained")
+    axes[0].set_ylim(0, 1)
+    axes[0].grid(alpha=0.3)
+    axes[0].legend()
+    figures.save(fig, path)

@@ -1,0 +1,60 @@
+"""Compiled measurements of a reward against its pair, shared by all experiments."""
+
+from collections.abc import Callable
+
+import jax
+from jax import Array
+
+from diffreward.reward import log_ratio, metrics
+from diffreward.types import Params
+from experiments import tasks
+
+CHUNK = 16
+"""Windows measured at once; bounds the memory."""
+
+Measure = Callable[[Params, Params, Params, Array], tuple[Array, Array]]
+"""Of (base, expert, reward parameters, windows)."""
+
+
+def make_values(model: tasks.Model, reward: tasks.Reward, num_noises: int) -> Measure:
+    """Reward and training-free log ratio of each window."""
+
+    @jax.jit
+    def values(base: Params, expert: Params, params: Params, x: Array) -> tuple:
+        pair = tasks.make_params_pair(model, base, expert)
+        keys = jax.random.split(jax.random.key(3), (x.shape[0], 2))
+        rho = reward.reward_fn(params)
+        pinned = model.pinned
+
+        def one(args: tuple) -> tuple:
+            x, k = args
+            r = metrics.noised_reward(
+                rho, pair, k[0], x, pinned=pinned, num_noises=num_noises
+            )
+            gap = log_ratio(pair, k[1], x, pinned=pinned, num_noises=num_noises)
+            return r.mean(), gap.sum()
+
+        return jax.lax.map(one, (x, keys), batch_size=CHUNK)
+
+    return values
+
+
+def make_fvu(model: tasks.Model, reward: tasks.Reward) -> Measure:
+    """Residual and signal per noise level, summed over windows."""
+
+    @jax.jit
+    def fvu(base: Params, expert: Params, params: Params, x: Array) -> tuple:
+        pair = tasks.make_params_pair(model, base, expert)
+        keys = jax.random.split(jax.random.key(4), x.shape[0])
+        measure = lambda a: metrics.variance_by_level(
+            reward.reward_fn(params),
+            pair,
+            a[1],
+            a[0],
+            preset=reward.preset,
+            pinned=None if reward.preset == "paper" else model.pinned,
+        )
+        residual, signal = jax.lax.map(measure, (x, keys), batch_size=CHUNK)
+        return residual.sum(0), signal.sum(0)
+
+    return fvu

@@ -1,0 +1,36 @@
+"""Denoisers that are gradients of a scalar, so that their difference is one, too."""
+
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+from jaxtyping import Array, Float
+
+from diffreward.networks.mlp import InnerProductReward
+from diffreward.types import Params, PRNGKey, Scalar, Step, Traj
+
+
+class EnergyDenoiser(NamedTuple):
+    """Predicts x_0 as the gradient of ``E(x_t, t) = <x_t, f(x_t, t)>``.
+
+    The score is then the gradient of ``(sqrt(alpha_bar) E - |x_t|^2 / 2) / sigma^2``,
+    and of two such models the relative reward is
+    ``sqrt(alpha_bar) / sigma^2 (E_expert - E_base)`` exactly (Salimans & Ho, 2021, on
+    energy parametrisations). Costs a gradient per evaluation.
+    """
+
+    net: nn.Module
+    """f: maps trajectories to trajectories."""
+
+    def init(self, key: PRNGKey, x: Traj, t: Step) -> Params:
+        """Parameters of f."""
+        return InnerProductReward(self.net).init(key, x, t)
+
+    def energy(self, params: Params, x: Traj, t: Step) -> Scalar:
+        """E(x_t, t)."""
+        value: Any = InnerProductReward(self.net).apply(params, x, t)
+        return value
+
+    def apply(self, params: Params, x: Traj, t: Step) -> Float[Array, "horizon dim"]:
+        """The predicted x_0."""
+        return jax.grad(self.energy, argnums=1)(params, x, t)

@@ -1,0 +1,168 @@
+"""Receding-horizon control: plan from where we stand, execute the first action, repeat."""
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import gymnasium as gym
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Key
+
+from diffreward.data import Normaliser, normalise, unnormalise
+from diffreward.diffusion import Condition, Schedule, sample
+from diffreward.types import EpsFn, Mask, RewardFn
+
+Controller = Callable[
+    [Key[Array, " batch"], Array, Float[np.ndarray, "batch obs"]],
+    Float[Array, "batch act"],
+]
+"""Actions from (keys, step, observations), each row with its own key: none sees another."""
+
+
+def make_controller(
+    eps_fn: EpsFn,
+    schedule: Schedule,
+    normaliser: Normaliser,
+    pinned: Mask,
+    act_dim: int,
+    *,
+    num_evaluations: int | None = None,
+    rank_by: RewardFn | None = None,
+    num_candidates: int = 1,
+) -> Controller:
+    """First actions of sampled plans that start at the observations.
+
+    Args:
+        eps_fn: noise prediction, steered or not.
+        schedule: its noise schedule.
+        normaliser: of ``[action, observation]``.
+        pinned: conditioned entries, (horizon, dim): the first observation.
+        act_dim: numbers per action.
+        num_evaluations: fewer network evaluations by DDIM (eta 1).
+        rank_by: reward that picks the best of ``num_candidates`` plans, at level 0.
+        num_candidates: plans per observation.
+    """
+    horizon, dim = pinned.shape
+    method = "ddpm" if num_evaluations is None else "ddim"
+
+    def one_plan(key: Array, start: Array) -> Array:
+        return sample(
+            eps_fn,
+            schedule,
+            key,
+            (horizon, dim),
+            condition=Condition(pinned, start),
+            method=method,
+            num_evaluations=num_evaluations,
+            eta=1.0,
+        )
+
+    def one(key: Array, step: Array, observation: Array) -> Array:
+        key = jax.random.fold_in(key, step)
+        row = jnp.concatenate([jnp.zeros(act_dim), observation])
+        start = jnp.broadcast_to(normalise(normaliser, row), (horizon, dim))
+        if rank_by is None or num_candidates == 1:
+            chosen = one_plan(key, start)
+        else:
+            keys = jax.random.split(key, num_candidates)
+            plans = jax.vmap(one_plan, (0, None))(keys, start)
+            value = jax.vmap(lambda x: rank_by(x, jnp.int32(0)))(plans)
+            chosen = plans[jnp.argmax(value)]
+        return unnormalise(normaliser, chosen)[0, :act_dim]
+
+    return jax.vmap(one, (0, None, 0))
+
+
+class Rollouts(NamedTuple):
+    """What happened in every episode, and where the time went."""
+
+    returns: Float[np.ndarray, " episodes"]
+    lengths: np.ndarray
+    states: list[np.ndarray]
+    """qpos and qvel of every step, of the episodes that were recorded."""
+    planner_seconds: float
+    physics_seconds: float
+
+
+def roll_out(
+    make_env: Callable[[], gym.Env],
+    controller: Controller,
+    seeds: Sequence[int],
+    *,
+    max_steps: int = 1000,
+    stop_below: float | None = None,
+    record: int = 0,
+    threads: int | None = None,
+    progress: Callable[[int], object] = lambda steps: None,
+) -> Rollouts:
+    """One episode per seed, all at once; finished ones leave the network's batch.
+
+    An episode's noise depends on its seed and step alone, so it does not matter which
+    others run beside it.
+
+    Args:
+        make_env: makes one simulator.
+        controller: compiled (``jax.jit``); it meets powers of two as batch sizes.
+        seeds: of the resets and of the planner's noise.
+        max_steps: steps after which an episode is cut.
+        stop_below: ends an episode whose return falls below it (the published code
+            stops at -50, which raises the mean of poor runs); None ends none.
+        record: how many of the first episodes to record.
+        threads: that step simulators; one per core by default.
+        progress: told the number of steps after every round.
+
+    Raises:
+        ValueError: without seeds.
+    """
+    if not len(seeds):
+        raise ValueError("roll_out: no seeds given")
+    envs = [make_env() for _ in seeds]
+    keys = jax.vmap(jax.random.key)(jnp.asarray(seeds, jnp.uint32))
+    returns, lengths = np.zeros(len(seeds)), np.zeros(len(seeds), int)
+    states: list[list[np.ndarray]] = [[] for _ in range(min(record, len(seeds)))]
+    planner = physics = 0.0
+    with ThreadPoolExecutor(threads) as pool:
+        observations = np.stack(
+            list(
+                pool.map(
+                    lambda pair: pair[0].reset(seed=int(pair[1]))[0],
+                    zip(envs, seeds, strict=True),
+                )
+            )
+        ).astype(np.float32)
+        running = np.arange(len(seeds))
+        for step in range(max_steps):
+            began = time.perf_counter()
+            # Repeated rows fill the batch up, so that few sizes are ever compiled.
+            size = 1 << (len(running) - 1).bit_length()
+            rows = np.resize(running, size)
+            actions = controller(keys[rows], jnp.int32(step), observations[rows])
+            actions = np.asarray(actions)
+            actions = np.clip(actions[: len(running)], -1.0, 1.0)
+            planned = time.perf_counter()
+            outcomes = list(pool.map(lambda i, a: envs[i].step(a), running, actions))
+            still = []
+            for i, (observation, reward, terminal, timeout, _) in zip(
+                running, outcomes, strict=True
+            ):
+                observations[i] = observation
+                returns[i] += float(reward)
+                lengths[i] += 1
+                if i < len(states):
+                    data = envs[i].unwrapped.data  # pyright: ignore
+                    states[i].append(np.concatenate([data.qpos, data.qvel]))
+                lost = stop_below is not None and returns[i] < stop_below
+                if not (terminal or timeout or lost):
+                    still.append(i)
+            planner += planned - began
+            physics += time.perf_counter() - planned
+            progress(len(running))
+            running = np.asarray(still, int)
+            if not len(running):
+                break
+    for env in envs:
+        env.close()
+    return Rollouts(returns, lengths, [np.array(s) for s in states], planner, physics)
