@@ -151,9 +151,7 @@ def run(
                         partial(act, params, np.float32(scale)),
                         list(seeds),
                         max_steps=e.max_steps,
-                        stop_below=-50.0
-                        if e.paper_stop_below and name == "paper"
-                        else None,
+                        stop_below=floor,
                         record=record if start == first else 0,
                         progress=bar.update,
                     )
