@@ -42,7 +42,7 @@ def main(config: ConfigDict, workdir: Path) -> dict[str, Any]:
 def train(config: ConfigDict, folder: Path) -> None:
     """Trains SAC from the last checkpoint, if there is one."""
     try:
-        from sbx import SAC
+        from sbx import SAC  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise ValueError(
             f"training a policy needs an RL library ({error}); pip install -e '.[rl]'"
@@ -100,7 +100,7 @@ def save(config: ConfigDict, folder: Path, agent: Any) -> dict[str, Any]:
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
     agent.save(partial / "agent.zip")
-    np.savez(partial / "replay.npz", **replay_of(agent))
+    np.savez(partial / "replay.npz", allow_pickle=False, **replay_of(agent))
     shutil.rmtree(old, ignore_errors=True)
     if final.exists():
         final.replace(old)
@@ -144,8 +144,7 @@ def read_curve(folder: Path) -> list[dict[str, Any]]:
 
 def score_of(task: str, stream: d.Stream) -> dict[str, float]:
     """Mean return and score of the episodes of a stream."""
-    rows = {k: v for k, v in stream.items() if k != "next_observations"}
-    returns = d.episode_returns(d.Episodes.from_arrays(**rows))
+    returns = d.episode_returns(d.episodes_of(stream))
     return {
         "return": float(returns.mean()),
         "score": float(d.normalised_score(task, returns).mean()),
@@ -165,6 +164,7 @@ def export(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     replay["terminals"] = (replay.pop("dones") > 0) & ~timeouts
     replay["timeouts"] = timeouts
     replay["timeouts"][-1] |= not replay["terminals"][-1]
+    write_snapshots(config, workdir, points[: points.index(medium) + 1], best)
     policy, _ = d.load_policy(train_folder / best["file"])
     with tqdm(total=config.expert_transitions, desc="expert", unit="step") as bar:
         expert = d.act_in(
@@ -187,6 +187,27 @@ def export(config: ConfigDict, workdir: Path) -> dict[str, Any]:
             **score_of(config.task, stream),
         }
     return result
+
+
+def write_snapshots(
+    config: ConfigDict, workdir: Path, replay: list[dict[str, Any]], best: dict[str, Any]
+) -> None:
+    """Gathers the policies from which data can be made without training."""
+    folder = workdir / "snapshots"
+    folder.mkdir(exist_ok=True)
+    policies = replay if best in replay else [*replay, best]
+    for point in policies:
+        shutil.copy(workdir / "train" / point["file"], folder / point["file"])
+    index = {
+        "task": d.LOCOMOTION[config.task].env_id,
+        "algorithm": f"SAC, {config.steps:,} steps, seed {config.seed}",
+        "command": "python -m experiments.collect "
+        f"--config=configs/collect.py:{config.task} --config.steps={config.steps}",
+        "medium": replay[-1]["file"],
+        "expert": best["file"],
+        "policies": policies,
+    }
+    report.write_json(folder / "index.json", index)
 
 
 def draw_curve(config: ConfigDict, folder: Path) -> None:

@@ -87,8 +87,10 @@ def methods(
         return model.eps_fn(params)
 
     def by_difference(params: Any, scale: float) -> EpsFn:
-        pair = map(model.eps_fn, params)
-        return guide_by_difference(*pair, scale, pinned=pinned)
+        own, other = params
+        return guide_by_difference(
+            model.eps_fn(own), model.eps_fn(other), scale, pinned=pinned
+        )
 
     def by_energies(params: Any, scale: float) -> EpsFn:
         reward = tasks.energy_reward(model, *params)
@@ -124,12 +126,12 @@ def methods(
 
 def run(
     config: ConfigDict, prepared: Any, model: tasks.Model, name: str, method: Method
-) -> dict[str, np.ndarray]:
+) -> dict[str, Any]:
     """All seeds of one method on the test episodes, after choosing its scale."""
     e, task = config.evaluation, d.LOCOMOTION[config.task]
 
     @jax.jit
-    def act(params: Any, scale: Array, keys: Array, step: Array, obs: Array) -> Array:
+    def act(params: Any, scale: Any, keys: Array, step: Array, obs: Any) -> Array:
         controller = make_controller(
             method.eps_fn(params, scale),  # pyright: ignore[reportArgumentType]
             model.schedule,
@@ -193,7 +195,7 @@ def run(
     }
 
 
-def save(path: Path, arrays: dict[str, np.ndarray]) -> None:
+def save(path: Path, arrays: dict[str, Any]) -> None:
     """Writes an archive whole or not at all."""
     partial_path = path.with_suffix(".partial.npz")
     np.savez_compressed(partial_path, allow_pickle=False, **arrays)
@@ -257,12 +259,11 @@ def measure_rewards(
     for name in ("rewards", "paper_rewards"):
         reward = tasks.build_reward(config[name], model)
         params = jax.tree.map(lambda x: x[0], trained[name])
-        residual, signal = map(
-            np.asarray, measure.make_fvu(model, reward)(*pair, params, both)
-        )
-        values, gap = map(
-            np.asarray, measure.make_values(model, reward, 1)(*pair, params, both)
-        )
+        pair = trained["base"], trained["expert"]
+        fvu = measure.make_fvu(model, reward)(*pair, params, both)
+        residual, signal = map(np.asarray, fvu)
+        measured = measure.make_values(model, reward, 1)(*pair, params, both)
+        values, gap = map(np.asarray, measured)
         half = len(cut["base"])
         found[name] = {
             "fvu": float(residual.sum() / signal.sum()),

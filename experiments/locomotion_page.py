@@ -6,7 +6,9 @@ from typing import Any
 import numpy as np
 
 from configs.common import ConfigDict
+from diffreward.data import body_segments
 from diffreward.report import figures, markdown, write_json
+from diffreward.report.films import film
 
 MEANING = {
     "unsteered": "the base alone",
@@ -33,6 +35,7 @@ def write(config: ConfigDict, workdir: Path, result: dict[str, Any]) -> None:
     folder = workdir / "figures"
     draw_scores(folder / "scores.png", result)
     draw_fvu(folder / "fvu.png", result)
+    draw_film(folder / "film.gif", config.task, workdir / "evaluation")
     write_json(workdir / "report.json", result)
     partial = workdir / "report.partial.md"
     partial.write_text(page(config, result), encoding="utf-8")
@@ -88,6 +91,10 @@ Unexplained variance of the score difference on held-out windows: {reward["fvu"]
 
 ![fvu](figures/fvu.png)
 
+Base, steered and expert on the same episode (every fourth step):
+
+![film](figures/film.gif)
+
 Rollouts of `score`: {score["steps_per_second"]:.0f} steps/s, planner
 {score["planner_seconds"]:.0f} s, physics {score["physics_seconds"]:.0f} s.
 """
@@ -117,3 +124,19 @@ def draw_fvu(path: Path, result: dict[str, Any]) -> None:
     axes[0].grid(alpha=0.3)
     axes[0].legend()
     figures.save(fig, path)
+
+
+def draw_film(path: Path, task: str, evaluation: Path) -> None:
+    """Base, steered base and expert on one episode, if they were recorded."""
+    shown = {
+        "unsteered": figures.BASE,
+        "score": figures.STEERED,
+        "expert": figures.EXPERT,
+    }
+    bodies = {}
+    for name in shown:
+        with np.load(evaluation / f"{name}.npz") as arrays:
+            if "film_0" in arrays:
+                bodies[name] = body_segments(task, arrays["film_0"][:400:4])
+    if bodies:
+        film(path, bodies, colours=shown)

@@ -1,6 +1,7 @@
 """Compiled measurements of a reward against its pair, shared by all experiments."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 from jax import Array
@@ -12,7 +13,7 @@ from experiments import tasks
 CHUNK = 16
 """Windows measured at once; bounds the memory."""
 
-Measure = Callable[[Params, Params, Params, Array], tuple[Array, Array]]
+Measure = Callable[[Params, Params, Params, Any], tuple[Array, Array]]
 """Of (base, expert, reward parameters, windows)."""
 
 

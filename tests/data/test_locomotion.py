@@ -6,9 +6,9 @@ import pytest
 
 from diffreward.data import (
     LOCOMOTION,
-    Episodes,
     SquashedGaussianPolicy,
     act_in,
+    episodes_of,
     load_policy,
     make_locomotion,
     save_policy,
@@ -81,9 +81,7 @@ def test_data_is_what_a_plain_loop_sees_and_ends_are_told_apart():
     again = act_in("hopper", policy(), seed=7, steps=60)
     for key, column in stream.items():
         np.testing.assert_array_equal(column, again[key])
-    episodes = Episodes.from_arrays(
-        **{k: v for k, v in stream.items() if k != "next_observations"}
-    )
+    episodes = episodes_of(stream)
     assert stream["terminals"].any()
     assert not (stream["terminals"] & stream["timeouts"]).any()
     inside = ~(stream["terminals"] | stream["timeouts"])[:-1]

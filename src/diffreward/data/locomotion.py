@@ -7,9 +7,11 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import gymnasium as gym
+import mujoco
 import numpy as np
 from jaxtyping import Float
 
+from diffreward.data.episodes import Episodes
 from diffreward.data.policies import SquashedGaussianPolicy
 
 Stream = dict[str, np.ndarray]
@@ -94,6 +96,18 @@ class Recorder:
         }
 
 
+def episodes_of(stream: Stream) -> Episodes:
+    """A stream cut into episodes."""
+    return Episodes.from_arrays(
+        stream["observations"],
+        stream["actions"],
+        rewards=stream["rewards"],
+        terminals=stream["terminals"],
+        timeouts=stream["timeouts"],
+        source="stream",
+    )
+
+
 def act_in(
     name: str,
     policy: SquashedGaussianPolicy,
@@ -149,3 +163,27 @@ def act_in(
     finally:
         env.close()
     return recorder.stream()
+
+
+def body_segments(
+    name: str, states: Float[np.ndarray, "frames state"]
+) -> Float[np.ndarray, "frames segments 2 2"]:
+    """Where the limbs are: ends (x, z) in metres of every capsule of the body.
+
+    Args:
+        name: task.
+        states: qpos and qvel, as rollouts record them.
+    """
+    env = make_locomotion(name)
+    model, data = env.unwrapped.model, env.unwrapped.data  # pyright: ignore
+    capsules = np.flatnonzero(model.geom_type == mujoco.mjtGeom.mjGEOM_CAPSULE)
+    half = model.geom_size[capsules, 1]
+    frames = []
+    for state in states:
+        data.qpos[:], data.qvel[:] = np.split(state, [model.nq])
+        mujoco.mj_kinematics(model, data)
+        axis = data.geom_xmat[capsules].reshape(-1, 3, 3)[:, :, 2] * half[:, None]
+        centre = data.geom_xpos[capsules]
+        frames.append(np.stack([centre - axis, centre + axis], 1)[:, :, [0, 2]])
+    env.close()
+    return np.asarray(frames)

@@ -67,7 +67,7 @@ def read_minari(path: str | os.PathLike[str]) -> Episodes:
     parts: dict[str, list[np.ndarray]] = {}
     try:
         with h5py.File(file_path, "r") as file:
-            numbers = sorted(int(n.removeprefix("episode_")) for n in file)
+            numbers = sorted(int(str(n).removeprefix("episode_")) for n in file)
             for number in numbers:
                 episode = _episode(file_path, file, f"episode_{number}")
                 for key, array in episode.items():

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import gymnasium as gym
 import jax
@@ -15,11 +15,8 @@ from diffreward.data import Normaliser, normalise, unnormalise
 from diffreward.diffusion import Condition, Schedule, sample
 from diffreward.types import EpsFn, Mask, RewardFn
 
-Controller = Callable[
-    [Key[Array, " batch"], Array, Float[np.ndarray, "batch obs"]],
-    Float[Array, "batch act"],
-]
-"""Actions from (keys, step, observations), each row with its own key: none sees another."""
+Controller = Callable[[Key[Array, " batch"], Array, Any], Any]
+"""Actions (batch, act) from (keys, step, observations); no row sees another."""
 
 
 def make_controller(
@@ -60,17 +57,17 @@ def make_controller(
             eta=1.0,
         )
 
+    def best(reward_fn: RewardFn, key: Array, start: Array) -> Array:
+        keys = jax.random.split(key, num_candidates)
+        plans = jax.vmap(one_plan, (0, None))(keys, start)
+        value = jax.vmap(lambda x: reward_fn(x, jnp.int32(0)))(plans)
+        return plans[jnp.argmax(value)]
+
     def one(key: Array, step: Array, observation: Array) -> Array:
         key = jax.random.fold_in(key, step)
         row = jnp.concatenate([jnp.zeros(act_dim), observation])
         start = jnp.broadcast_to(normalise(normaliser, row), (horizon, dim))
-        if rank_by is None or num_candidates == 1:
-            chosen = one_plan(key, start)
-        else:
-            keys = jax.random.split(key, num_candidates)
-            plans = jax.vmap(one_plan, (0, None))(keys, start)
-            value = jax.vmap(lambda x: rank_by(x, jnp.int32(0)))(plans)
-            chosen = plans[jnp.argmax(value)]
+        chosen = one_plan(key, start) if rank_by is None else best(rank_by, key, start)
         return unnormalise(normaliser, chosen)[0, :act_dim]
 
     return jax.vmap(one, (0, None, 0))

@@ -1,0 +1,68 @@
+"""Data of saved policies, made again."""
+
+import json
+
+import numpy as np
+import pytest
+
+from diffreward.data import LOCOMOTION, collect_again, episodes_of, read_index, save_policy
+from diffreward.data.snapshots import snapshot_folder
+from tests.data.test_locomotion import policy
+
+
+@pytest.fixture
+def folder(tmp_path):
+    names = [f"policy_{i}.safetensors" for i in range(4)]
+    for i, name in enumerate(names):
+        save_policy(tmp_path / name, policy(seed=i), {})
+    index = {
+        "policies": [{"file": n, "step": i, "score": i} for i, n in enumerate(names)],
+        "medium": names[2],
+        "expert": names[3],
+    }
+    (tmp_path / "index.json").write_text(json.dumps(index))
+    return tmp_path
+
+
+def collect(folder, kind="medium-replay", **options):
+    return collect_again("hopper", kind, transitions=90, seed=3, folder=folder, **options)
+
+
+def test_the_medium_replay_is_every_policy_up_to_the_medium_one(folder):
+    stream = collect(folder, processes=1)
+    assert 90 <= len(stream["rewards"]) < 90 + 3 * 60
+    (folder / "policy_3.safetensors").unlink()  # the expert takes no part
+    again = collect(folder, processes=1)
+    np.testing.assert_array_equal(stream["observations"], again["observations"])
+    episodes_of(stream)
+
+
+def test_the_expert_is_the_best_policy_alone(folder):
+    for i in range(3):
+        (folder / f"policy_{i}.safetensors").unlink()
+    assert len(collect(folder, "expert", processes=1)["rewards"]) >= 90
+
+
+def test_the_number_of_processes_changes_nothing(folder):
+    one, two = (collect(folder, processes=n) for n in (1, 2))
+    for key, column in one.items():
+        np.testing.assert_array_equal(column, two[key])
+
+
+def test_unknown_kinds_and_tasks_are_refused(folder):
+    with pytest.raises(ValueError, match="unknown kind 'best' .* medium-replay, expert"):
+        collect(folder, "best")
+    with pytest.raises(ValueError, match="no policies for 'ant'"):
+        read_index("ant")
+
+
+@pytest.mark.parametrize("task", LOCOMOTION)
+def test_shipped_policies_are_listed_and_there(task):
+    index = read_index(task)
+    files = [p["file"] for p in index["policies"]]
+    assert index["medium"] in files
+    assert index["expert"] in files
+    for file in files:
+        assert (snapshot_folder(task) / file).is_file()
+    scores = {p["file"]: p["score"] for p in index["policies"]}
+    assert scores[index["expert"]] == max(scores.values())

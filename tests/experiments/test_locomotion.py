@@ -1,0 +1,149 @@
+"""The whole locomotion experiment on its smoke preset, on data made here."""
+
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+from configs import locomotion as configs
+from diffreward import data as d
+from diffreward.report import StaleRunError
+from experiments import locomotion
+from tests.data.test_locomotion import policy
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _optax_promotion():
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        yield
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    config = configs.get_config("hopper,smoke")
+    with config.unlocked():
+        for i, name in enumerate(("base", "expert")):
+            stream = d.act_in("hopper", policy(seed=i), seed=i, steps=1500)
+            d.write_hdf5(folder / f"{name}.hdf5", stream, {})
+            config.data[name] = str(folder / f"{name}.hdf5")
+        for stage in (
+            "base",
+            "expert",
+            "rewards",
+            "paper_rewards",
+            "discriminator",
+            "value",
+        ):
+            config[stage].devices = 1
+    return config
+
+
+@pytest.fixture(scope="module")
+def run(config, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("locomotion")
+    return workdir, locomotion.main(config, workdir)
+
+
+def test_every_method_is_in_the_table(run):
+    workdir, result = run
+    names = {
+        "unsteered",
+        "expert",
+        "difference",
+        "score",
+        "score-chosen",
+        "paper",
+        "discriminator",
+        "value",
+    }
+    assert set(result["methods"]) == names
+    page = (workdir / "report.md").read_text()
+    for name in names:
+        assert f"| {name} |" in page
+    for name in ("scores.png", "fvu.png", "film.gif"):
+        assert (workdir / "figures" / name).stat().st_size > 3000
+    assert json.loads((workdir / "report.json").read_text()) == result
+
+
+def test_seeds_and_episodes_are_counted(run, config):
+    methods = run[1]["methods"]
+    seeds, episodes = config.rewards.seeds, config.evaluation.episodes
+    assert methods["score"]["episodes"] == seeds * episodes
+    assert methods["expert"]["episodes"] == episodes
+    assert len(methods["score-chosen"]["tried"]) == len(config.evaluation.scales)
+
+
+def test_the_score_difference_at_scale_one_is_the_expert(run):
+    methods = run[1]["methods"]
+    assert methods["difference"]["return"] == pytest.approx(
+        methods["expert"]["return"], rel=1e-3
+    )
+    assert methods["difference"]["gap_closure"][0] == pytest.approx(1.0, abs=0.05)
+
+
+def test_a_killed_evaluation_goes_on_with_the_next_method(run, config, tmp_path):
+    workdir, result = run
+    again = tmp_path / "again"
+    shutil.copytree(workdir, again)
+    (again / "evaluation" / "report.json").unlink()
+    (again / "evaluation" / "value.npz").unlink()
+    stamp = (again / "evaluation" / "score.npz").stat().st_mtime_ns
+    other = locomotion.main(config, again)
+    assert (again / "evaluation" / "score.npz").stat().st_mtime_ns == stamp
+    for method in other["methods"].values():
+        for key in ("steps_per_second", "planner_seconds", "physics_seconds"):
+            del method[key]
+    for name, method in other["methods"].items():
+        for key, value in method.items():
+            assert value == result["methods"][name][key]
+
+
+def test_conservative_models_steer_without_training_as_the_expert_acts(config, tmp_path):
+    other = config.copy_and_resolve_references()
+    with other.unlocked():
+        other.model.conservative = True
+    methods = locomotion.main(other, tmp_path)["methods"]
+    assert methods["energies"]["return"] == pytest.approx(
+        methods["expert"]["return"], rel=1e-2
+    )
+
+
+def test_rewards_transfer_to_a_base_of_another_seed(run, config, tmp_path):
+    other = config.copy_and_resolve_references()
+    with other.unlocked():
+        other.other_base = True
+    for stage in run[0].iterdir():
+        if stage.is_dir() and stage.name not in ("evaluation", "figures"):
+            shutil.copytree(stage, tmp_path / stage.name)
+    result = locomotion.main(other, tmp_path)
+    assert (tmp_path / "other_base" / "report.json").exists()
+    ours = result["methods"]["unsteered"]["return"]
+    assert ours != run[1]["methods"]["unsteered"]["return"]
+    assert result["methods"]["expert"]["return"] == run[1]["methods"]["expert"]["return"]
+
+
+def test_other_data_do_not_mix_with_old_results(run, config):
+    other = config.copy_and_resolve_references()
+    with other.unlocked():
+        other.data.limit = 500
+    with pytest.raises(StaleRunError, match=r"data\.limit was 0"):
+        locomotion.main(other, run[0])
+
+
+def test_data_of_another_task_are_refused_before_training(config, tmp_path):
+    other = config.copy_and_resolve_references()
+    with other.unlocked():
+        other.task = "walker2d"
+    with pytest.raises(ValueError, match="walker2d has 17 and 6; this looks like hopper"):
+        locomotion.main(other, tmp_path)
+    assert not (tmp_path / "base").exists()
+
+
+def test_limits_keep_whole_episodes(config):
+    episodes = d.read_hdf5(config.data.base)
+    part = d.first_transitions(episodes, 100)
+    assert 100 <= len(part.rewards) < 100 + episodes.lengths.max()
+    np.testing.assert_array_equal(part.lengths, episodes.lengths[: len(part.lengths)])
