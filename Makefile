@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN ?= runs/umaze
 
-.PHONY: demo test setup check fast clean
+.PHONY: demo test setup check fast slow clean
 
 setup: $(VENV)/.installed
 
@@ -30,6 +30,10 @@ check: setup
 
 fast: setup
 	$(BIN)/python -m pytest -m "not slow"
+
+# Also the tests that take minutes each.
+slow: setup
+	$(BIN)/python -m pytest
 
 clean:
 	rm -rf $(VENV) build src/*.egg-info

@@ -134,6 +134,7 @@ def _smoke(c: ConfigDict) -> None:
     for t in (c.rewards, c.paper_rewards, c.discriminator):
         t.seeds = 2
     c.rewards.width = c.discriminator.width = c.value.width = 32
+    c.paper_rewards.network, c.paper_rewards.width = "scalar", 32
     e = c.evaluation
     e.episodes, e.validation_episodes, e.scales, e.max_steps = 2, 2, (0.5, 1.0), 30
     e.windows = 16

@@ -11,6 +11,8 @@ os.environ.setdefault("MUJOCO_GL", "disable")
 import jax
 import pytest
 
+# Compiling takes longer than computing here.
+jax.config.update("jax_disable_most_optimizations", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 

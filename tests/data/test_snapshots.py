@@ -5,8 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from diffreward.data import LOCOMOTION, collect_again, episodes_of, read_index, save_policy
-from diffreward.data.snapshots import snapshot_folder
+from diffreward.data import collect_again, episodes_of, read_index, save_policy
 from tests.data.test_locomotion import policy
 
 
@@ -54,15 +53,3 @@ def test_unknown_kinds_and_tasks_are_refused(folder):
         collect(folder, "best")
     with pytest.raises(ValueError, match="no policies for 'ant'"):
         read_index("ant")
-
-
-@pytest.mark.parametrize("task", LOCOMOTION)
-def test_shipped_policies_are_listed_and_there(task):
-    index = read_index(task)
-    files = [p["file"] for p in index["policies"]]
-    assert index["medium"] in files
-    assert index["expert"] in files
-    for file in files:
-        assert (snapshot_folder(task) / file).is_file()
-    scores = {p["file"]: p["score"] for p in index["policies"]}
-    assert scores[index["expert"]] == max(scores.values())

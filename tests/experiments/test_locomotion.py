@@ -101,6 +101,7 @@ def test_a_killed_evaluation_goes_on_with_the_next_method(run, config, tmp_path)
             assert value == result["methods"][name][key]
 
 
+@pytest.mark.slow
 def test_conservative_models_steer_without_training_as_the_expert_acts(config, tmp_path):
     other = config.copy_and_resolve_references()
     with other.unlocked():
@@ -111,6 +112,7 @@ def test_conservative_models_steer_without_training_as_the_expert_acts(config, t
     )
 
 
+@pytest.mark.slow
 def test_rewards_transfer_to_a_base_of_another_seed(run, config, tmp_path):
     other = config.copy_and_resolve_references()
     with other.unlocked():

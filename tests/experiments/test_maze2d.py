@@ -116,6 +116,7 @@ def test_an_interrupted_run_ends_with_the_same_report(run, config, tmp_path):
     assert again == result
 
 
+@pytest.mark.slow
 def test_models_can_replace_the_data(run, config, tmp_path):
     """Algorithm 2: rewards trained on samples of the two models alone."""
     other = config.copy_and_resolve_references()
