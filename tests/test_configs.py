@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from configs import maze2d
+from configs import collect, locomotion, maze2d
 from configs.common import ConfigDict, choose, parse_switches
+from experiments import locomotion as locomotion_experiment
 from experiments import maze2d as experiment
 from experiments import tasks
 
@@ -31,14 +32,34 @@ def test_every_preset_builds_and_is_not_changed_by_building(argument):
     assert config.is_locked
 
 
+@pytest.mark.parametrize("preset", locomotion.PRESETS)
+@pytest.mark.parametrize("task", locomotion.TASKS)
+def test_every_locomotion_preset_builds(task, preset):
+    locomotion_experiment.check(locomotion.get_config(f"{task},{preset},d4rl"))
+
+
 def test_all_presets_have_the_same_keys():
-    keys = {argument: set(leaves(maze2d.get_config(argument))) for argument in EVERY}
-    assert len({frozenset(k) for k in keys.values()}) == 1
+    for module, every in (
+        (maze2d, EVERY),
+        (locomotion, [f"{p},{s}" for p in locomotion.PRESETS for s in locomotion.STUDIES]),
+        (collect, collect.PRESETS),
+    ):
+        keys = {frozenset(leaves(module.get_config(argument))) for argument in every}
+        assert len(keys) == 1
 
 
-def test_every_key_is_read():
+def test_studies_change_what_they_say():
+    get = lambda study: locomotion.get_config(f"hopper,{study}")
+    assert get("transfer").other_base
+    assert get("small-data").data.limit == get("none").data.transitions // 10
+    assert get("no-data").rewards.source == "models"
+    assert not get("none").other_base
+
+
+@pytest.mark.parametrize("module", [maze2d, locomotion, collect])
+def test_every_key_is_read(module):
     sources = "".join(p.read_text() for p in (ROOT / "experiments").glob("*.py"))
-    for leaf in leaves(maze2d.get_config()):
+    for leaf in leaves(module.get_config()):
         name = leaf.rsplit(".", 1)[-1]
         assert re.search(rf"\.{name}\b", sources), f"no experiment reads {leaf}"
 

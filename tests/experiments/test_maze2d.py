@@ -81,7 +81,9 @@ def test_a_finished_run_is_not_repeated_and_the_page_is_remade(run, config):
 
 def test_runs_are_collected_into_one_table_and_figure(run, tmp_path):
     workdir, result = run
-    page = collect.main([str(workdir), str(workdir), "--out", str(tmp_path / "all")])
+    (tmp_path / "other").symlink_to(workdir)
+    runs = [str(workdir), str(tmp_path / "other")]
+    page = collect.main([*runs, "--out", str(tmp_path / "all")])
     rows = [r for r in page.read_text().splitlines() if r.startswith("| umaze")]
     assert len(rows) == 2
     cells = [c.strip() for c in rows[0].split("|")]
