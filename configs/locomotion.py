@@ -9,8 +9,10 @@ Switches after the colon, in any order:
     preset  cpu (default, within the hour on two cores), smoke (a minute), gpu, paper
     source  collect (default: data made here by the shipped policies), d4rl, minari
     study   none (default), transfer (rewards judged on a base of another seed),
-            small-data (a tenth of the transitions), no-data (rewards from samples of the
-            two models alone)
+            medium-base (a base of medium data), small-data (a tenth of the transitions),
+            no-data (rewards from samples of the two models alone), high-rate, low-rate
+            (learning rate of the rewards times 5, by 5), clipped (their gradients clipped
+            per entry, as in the published sweep)
 
 Any key below can be overridden: ``--config.rewards.steps=4000``.
 """
@@ -20,7 +22,16 @@ from configs.common import ConfigDict, parse_switches, training
 TASKS = ("halfcheetah", "hopper", "walker2d")
 PRESETS = ("cpu", "smoke", "gpu", "paper")
 SOURCES = ("collect", "d4rl", "minari")
-STUDIES = ("none", "transfer", "small-data", "no-data")
+STUDIES = (
+    "none",
+    "transfer",
+    "medium-base",
+    "small-data",
+    "no-data",
+    "high-rate",
+    "low-rate",
+    "clipped",
+)
 # Horizon of a plan, in the paper's settings and in ours for two cores.
 HORIZONS = {"halfcheetah": (4, 4), "hopper": (32, 8), "walker2d": (32, 8)}
 # Guidance scale and last guided level of the published rollouts.
@@ -59,6 +70,7 @@ def get_config(argument: str = "hopper") -> ConfigDict:
     m.conservative = False  # predict x_0 as the gradient of an energy
     m.width = 256
     m.depth = 3
+    m.time_width = 64  # of the mlp's time path
     m.dim_mults = (1, 4, 8) if task == "halfcheetah" else (1, 2, 4, 8)  # of the unet
     m.attention = task == "halfcheetah"  # of the unet
     m.clip = 0.0
@@ -73,6 +85,7 @@ def get_config(argument: str = "hopper") -> ConfigDict:
     r.network = "inner"  # inner, scalar, squares, value, single_step
     r.width = 256
     r.depth = 3
+    r.time_width = 64
     r.window = 0
     r.strided = False
     r.source = "mixed"  # base, expert, mixed or models
@@ -81,7 +94,7 @@ def get_config(argument: str = "hopper") -> ConfigDict:
     c.paper_rewards = p = training(steps=4_000, batch_size=64, learning_rate=2e-4)
     p.preset = "paper"
     p.network = "value"
-    p.width, p.depth = 256, 3  # not used by the value network
+    p.width, p.depth, p.time_width = 256, 3, 64  # not used by the value network
     p.window = 0
     p.strided = False
     p.source = "mixed"
@@ -89,10 +102,11 @@ def get_config(argument: str = "hopper") -> ConfigDict:
 
     c.discriminator = training(steps=4_000, batch_size=128, learning_rate=2e-4)
     c.discriminator.width, c.discriminator.depth = 256, 3
+    c.discriminator.time_width = 64
     c.discriminator.seeds = 5
 
     c.value = training(steps=10_000, batch_size=128, learning_rate=1e-3)
-    c.value.width, c.value.depth = 256, 3
+    c.value.width, c.value.depth, c.value.time_width = 256, 3, 64
     c.value.discount = 0.99
     c.value.seeds = 1
 
@@ -102,6 +116,7 @@ def get_config(argument: str = "hopper") -> ConfigDict:
     e.scales = (0.1, 0.3, 0.5, 1.0)  # tried on validation episodes
     e.max_steps = 1000
     e.batch = 128  # episodes at once
+    e.candidates = 0  # plans per step of the row "best-of-n"; 0: no such row
     e.num_evaluations = 0  # network evaluations per plan by DDIM; 0: every level
     e.paper_scale, e.paper_t_stop = PAPER_GUIDANCE[task]
     e.paper_stop_below = False  # end an episode at a return of -50, as published
@@ -114,12 +129,27 @@ def get_config(argument: str = "hopper") -> ConfigDict:
         _gpu(c)
     elif preset == "paper":
         _paper(c, task)
-    c.other_base = switches["study"] == "transfer"  # judge on a base of another seed
-    if switches["study"] == "small-data":
-        c.data.limit = max(c.data.transitions // 10, 2_000)
-    elif switches["study"] == "no-data":
-        c.rewards.source = "models"
+    c.other_base = False  # judge rewards on a base of another seed
+    _study(c, switches["study"])
     return c.lock()
+
+
+def _study(c: ConfigDict, study: str) -> None:
+    rewards = (c.rewards, c.paper_rewards)
+    if study == "transfer":
+        c.other_base = True
+    elif study == "medium-base":
+        c.data.base = c.data.base.replace("medium-replay", "medium")
+    elif study == "small-data":
+        c.data.limit = max(c.data.transitions // 10, 2_000)
+    elif study == "no-data":
+        c.rewards.source = "models"
+    elif study in ("high-rate", "low-rate"):
+        for r in rewards:
+            r.learning_rate *= 5.0 if study == "high-rate" else 0.2
+    elif study == "clipped":
+        for r in rewards:
+            r.clip_value = 0.2
 
 
 def _stages(c: ConfigDict) -> tuple[ConfigDict, ...]:

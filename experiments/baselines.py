@@ -11,7 +11,7 @@ from jax import Array
 from configs.common import ConfigDict
 from diffreward import data as d
 from diffreward.diffusion import pin, q_sample
-from diffreward.networks import ScalarReward, TrajectoryMLP
+from diffreward.networks import ScalarReward
 from diffreward.train import Task
 from diffreward.types import Params, RewardFn
 from experiments import tasks
@@ -19,7 +19,7 @@ from experiments import tasks
 
 def build_scalar(config: ConfigDict) -> Any:
     """The network of both baselines."""
-    return ScalarReward(TrajectoryMLP(config.width, config.depth))
+    return ScalarReward(tasks.trunk(config))
 
 
 def scalar_fn(network: Any, params: Params) -> RewardFn:

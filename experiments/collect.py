@@ -22,9 +22,12 @@ REPLAY = ("observations", "next_observations", "actions", "rewards", "dones", "t
 
 def main(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     """Trains and exports; returns the record of the export."""
-    settings = {k: v for k, v in config.to_dict().items() if k != "expert_transitions"}
+    # A longer training goes on from a shorter one.
+    free = ("steps", "expert_transitions")
+    settings = {k: v for k, v in config.to_dict().items() if k not in free}
     folder = workdir / "train"
-    if not report.open_stage(folder, settings):
+    reached = max((point["step"] for point in read_curve(folder)), default=0)
+    if not report.open_stage(folder, settings) or reached < config.steps:
         train(config, folder)
         best = max(read_curve(folder), key=lambda point: point["score"])
         report.close_stage(folder, {"best": best})
@@ -49,8 +52,10 @@ def train(config: ConfigDict, folder: Path) -> None:
         ) from error
     env = d.make_locomotion(config.task)
     checkpoint = folder / "checkpoint"
+    # Never full, so that the stream stays whole and in order.
+    buffer_size = config.steps + config.steps_per_dispatch
     if checkpoint.exists():
-        agent = SAC.load(checkpoint / "agent.zip", env=env)
+        agent = SAC.load(checkpoint / "agent.zip", env=env, buffer_size=buffer_size)
         restore_replay(agent, checkpoint / "replay.npz")
         print(f"train: goes on at step {agent.num_timesteps:,}", flush=True)
     else:
@@ -59,8 +64,7 @@ def train(config: ConfigDict, folder: Path) -> None:
             env,
             learning_rate=config.learning_rate,
             batch_size=config.batch_size,
-            # Never full, so that the stream stays whole and in order.
-            buffer_size=config.steps + config.steps_per_dispatch,
+            buffer_size=buffer_size,
             learning_starts=config.learning_starts,
             train_freq=config.steps_per_dispatch,
             gradient_steps=config.steps_per_dispatch,

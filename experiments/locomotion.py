@@ -16,7 +16,15 @@ from configs.common import ConfigDict, choose
 from diffreward import data as d
 from diffreward import report, train
 from diffreward.types import Params
-from experiments import baselines, launch, locomotion_evaluate, locomotion_page, tasks
+from experiments import (
+    baselines,
+    launch,
+    locomotion_evaluate,
+    locomotion_page,
+    samples,
+    tasks,
+    validation,
+)
 
 REWARDS = ("rewards", "paper_rewards")
 
@@ -234,7 +242,7 @@ def train_base(
         inputs={"data": report.stage_digest(workdir / "data")},
         data=windows(config, prepared, prepared.base["train"]),
         seed=seed,
-        evaluate=launch.denoising_error(
+        evaluate=validation.denoising_error(
             model, windows(config, prepared, prepared.base["val"])
         ),
     )
@@ -257,7 +265,7 @@ def train_expert(
         inputs={n: report.stage_digest(workdir / n) for n in ("data", "base")},
         data=windows(config, prepared, prepared.expert["train"]),
         seed=config.seed + 1,
-        evaluate=launch.denoising_error(
+        evaluate=validation.denoising_error(
             model, windows(config, prepared, prepared.expert["val"])
         ),
     )
@@ -278,9 +286,9 @@ def train_rewards(
         both = both_windows(config, prepared, split)
         return {"base": both["base"], "expert": d.stack_windows([both["expert"]])}
 
-    def samples() -> dict[str, d.Windows]:
+    def from_models() -> dict[str, d.Windows]:
         act_dim = d.LOCOMOTION[config.task].act_dim
-        return launch.model_samples(
+        return samples.model_samples(
             model,
             trained["base"],
             experts,
@@ -300,7 +308,7 @@ def train_rewards(
         base=trained["base"],
         experts=experts,
         sets=sets,
-        samples=samples,
+        samples=from_models,
     )
 
 
@@ -328,7 +336,7 @@ def train_discriminator(
         data=both_windows(config, prepared, "train"),
         population=section.seeds,
         seed=config.seed + 3,
-        evaluate=launch.held_out_metrics(task, both_windows(config, prepared, "val")),
+        evaluate=validation.held_out_metrics(task, both_windows(config, prepared, "val")),
     )
 
 
@@ -359,7 +367,7 @@ def train_value(
         data=cut("train"),
         population=section.seeds,
         seed=config.seed + 4,
-        evaluate=launch.held_out_metrics(task, cut("val")),
+        evaluate=validation.held_out_metrics(task, cut("val")),
     )
 
 

@@ -31,6 +31,8 @@ class Method(NamedTuple):
     """One per seed."""
     scale: float | None
     """Fixed scale; None: chosen on validation episodes."""
+    rank_by: Callable[[Any], RewardFn] | None = None
+    """Of parameters: what picks the best of ``evaluation.candidates`` plans."""
 
 
 def evaluate(
@@ -100,7 +102,8 @@ def methods(
         network = baselines.build_scalar(section)
         return lambda params: baselines.scalar_fn(network, params)
 
-    score = steered(tasks.build_reward(config.rewards, model).reward_fn)
+    learned = tasks.build_reward(config.rewards, model)
+    score = steered(learned.reward_fn)
     published = steered(
         tasks.build_reward(config.paper_rewards, model).reward_fn,
         space="input",
@@ -119,6 +122,10 @@ def methods(
         ),
         "value": Method(steered(scalar(config.value)), seeds("value"), None),
     }
+    if e.candidates > 1:
+        best = lambda params: learned.reward_fn(params[1])
+        unguided = lambda params, scale: alone(params[0], scale)
+        rows["best-of-n"] = Method(unguided, seeds("rewards"), 0.0, rank_by=best)
     if config.model.conservative:
         rows["energies"] = Method(by_energies, [(base, expert)], 1.0)
     return rows
@@ -139,6 +146,8 @@ def run(
             model.pinned,
             task.act_dim,
             num_evaluations=e.num_evaluations or None,
+            rank_by=method.rank_by(params) if method.rank_by else None,
+            num_candidates=e.candidates,
         )
         return controller(keys, step, obs)
 

@@ -17,6 +17,7 @@ MEANING = {
     "paper": "steered by the reward of the `paper` preset",
     "score": "steered by the reward of the `score` preset, scale 1",
     "score-chosen": "the same, scale chosen on validation episodes",
+    "best-of-n": "best of several unsteered plans by the reward of the `score` preset",
     "energies": "steered by the difference of two energies (no training), scale 1",
     "difference": "steered by the score difference itself",
     "expert": "the expert alone",
@@ -58,12 +59,38 @@ def rows(result: dict[str, Any]) -> list[tuple]:
             interval(m["score"]),
             f"{m['iqm'][0]:.1f}",
             interval(m["gap_closure"], 2) if "gap_closure" in m else "",
-            f"{m['scale']:g}" if name not in ("unsteered", "expert") else "",
+            f"{m['scale']:g}" if name not in ("unsteered", "best-of-n", "expert") else "",
             f"{published[name]:.1f}" if name in published else "",
         )
         for name, meaning in MEANING.items()
         if (m := result["methods"].get(name))
     ]
+
+
+def collected(results: list[dict[str, Any]]) -> str:
+    """Methods in rows and tasks in columns, the published scores below."""
+    names = [n for n in MEANING if any(n in r["methods"] for r in results)]
+
+    def cell(result: dict[str, Any], name: str) -> str:
+        method = result["methods"].get(name)
+        if method is None:
+            return ""
+        gap = method.get("gap_closure")
+        closed = f" ({interval(gap, 2)})" if gap else ""
+        return interval(method["score"]) + closed
+
+    lines = [(n, MEANING[n], *(cell(r, n) for r in results)) for n in names]
+    for name in ("unsteered", "discriminator", "paper"):
+        scores = (f"{PAPER[r['task']][name]:.1f}" for r in results)
+        lines.append((f"*published, {name}*", "recalled, not verified", *scores))
+    return f"""# Relative rewards in locomotion
+
+{markdown(("method", "", *(r["task"] for r in results)), lines)}
+
+Normalised scores (D4RL: random 0, expert 100) with 95 % intervals; in brackets the share
+of the gap between base and expert that the method closes. The published scores are on
+D4RL's data and `-v2` simulators.
+"""
 
 
 def page(config: ConfigDict, result: dict[str, Any]) -> str:

@@ -14,7 +14,14 @@ from configs.common import ConfigDict, choose
 from diffreward import data as d
 from diffreward import report, train
 from diffreward.types import Params
-from experiments import launch, maze2d_evaluate, maze2d_page, tasks
+from experiments import (
+    launch,
+    maze2d_evaluate,
+    maze2d_page,
+    samples,
+    tasks,
+    validation,
+)
 
 
 class Prepared(NamedTuple):
@@ -208,7 +215,7 @@ def train_base(
         inputs={"data": report.stage_digest(workdir / "data")},
         data=windows(config, prepared, prepared.base["train"]),
         seed=config.seed,
-        evaluate=launch.denoising_error(
+        evaluate=validation.denoising_error(
             model, windows(config, prepared, prepared.base["val"])
         ),
     )
@@ -235,7 +242,7 @@ def train_experts(
         data_axes=d.MEMBER_AXES,
         population=len(config.goals),
         seed=config.seed + 1,
-        evaluate=launch.denoising_error(
+        evaluate=validation.denoising_error(
             model, expert_windows(config, prepared, "val"), d.MEMBER_AXES
         ),
     )
@@ -264,7 +271,7 @@ def train_rewards(
             "base": windows(config, prepared, prepared.base[split]),
             "expert": expert_windows(config, prepared, split),
         },
-        samples=lambda: launch.model_samples(
+        samples=lambda: samples.model_samples(
             model,
             base,
             experts,

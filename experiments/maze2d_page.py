@@ -113,6 +113,7 @@ def draw_training(path: Path, workdir: Path) -> None:
         rows = [r for r in rows if "train/loss" in r]
         loss = np.array([np.atleast_1d(r["train/loss"]) for r in rows])
         ax.semilogy([r["step"] for r in rows], loss, lw=0.9)
+        ax.set_xlabel("step", fontsize=8)
         ax.set_title(f"{stage}: loss", fontsize=9)
         ax.tick_params(labelsize=7)
     figures.save(fig, path)

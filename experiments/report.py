@@ -1,6 +1,6 @@
-"""Collects finished Maze2D runs into one figure and one table (the paper's 32 goals).
+"""Collects finished runs into one page: tables and figures of mazes and of locomotion.
 
-    python -m experiments.report runs/umaze runs/medium --out runs/report
+    python -m experiments.report runs/umaze runs/medium runs/hopper --out runs/report
 
 Everything comes from the runs' records; nothing is computed again.
 """
@@ -14,8 +14,9 @@ import numpy as np
 
 from diffreward.data import make_maze
 from diffreward.report import figures, markdown, read_json
+from experiments import locomotion_page
 
-COLUMNS = (
+MAZE_COLUMNS = (
     "maze",
     "goals found",
     "AUROC",
@@ -31,7 +32,11 @@ COLUMNS = (
 
 
 def main(argv: list[str] | None = None) -> Path:
-    """Writes ``report.md`` and ``maps.png`` under ``--out``; returns the page."""
+    """Writes ``report.md`` and its figures under ``--out``; returns the page.
+
+    Raises:
+        ValueError: for a folder whose report is of no known experiment.
+    """
     parser = argparse.ArgumentParser(
         prog="python -m experiments.report", description=(__doc__ or "").split("\n")[0]
     )
@@ -39,19 +44,37 @@ def main(argv: list[str] | None = None) -> Path:
     parser.add_argument("--out", type=Path, default=Path("runs/report"))
     args = parser.parse_args(argv)
     results = {run: read_json(run / "report.json") for run in args.runs}
+    mazes = {run: r for run, r in results.items() if "maze" in r}
+    tasks = [r for r in results.values() if "task" in r]
+    for run in results:
+        if not {"maze", "task"} & set(results[run]):
+            raise ValueError(f"{run / 'report.json'}: neither a maze nor a locomotion run")
     args.out.mkdir(parents=True, exist_ok=True)
-    draw(args.out / "maps.png", results)
+    parts = []
+    if mazes:
+        draw(args.out / "maps.png", mazes)
+        parts.append(maze_page(mazes))
+    if tasks:
+        parts.append(locomotion_page.collected(tasks))
     page = args.out / "report.md"
     partial = args.out / "report.partial.md"
-    partial.write_text(
-        "# Relative rewards in Maze2D\n\n![maps](maps.png)\n\n"
-        + markdown(COLUMNS, [row(run, r) for run, r in results.items()])
-        + "\n\nShares of plans that end at the goal are means over goals; *difference* "
-        "steers with the score difference itself, the upper bound of any reward.\n",
-        encoding="utf-8",
-    )
+    partial.write_text("\n".join(parts), encoding="utf-8")
     partial.replace(page)
     return page
+
+
+def maze_page(results: dict[Path, dict[str, Any]]) -> str:
+    """All mazes under one another."""
+    table = markdown(MAZE_COLUMNS, [row(run, r) for run, r in results.items()])
+    return f"""# Relative rewards in Maze2D
+
+![maps](maps.png)
+
+{table}
+
+Shares of plans that end at the goal are means over goals; *difference* steers with the
+score difference itself, the upper bound of any reward.
+"""
 
 
 def row(run: Path, result: dict[str, Any]) -> tuple:

@@ -112,13 +112,20 @@ class Reward(NamedTuple):
         return rho
 
 
+def trunk(config: ConfigDict, out_dim: int | None = None) -> TrajectoryMLP:
+    """The perceptron described by a section of the config."""
+    return TrajectoryMLP(
+        config.width, config.depth, out_dim=out_dim, time_width=config.time_width
+    )
+
+
 def build_model(config: ConfigDict, act_dim: int, obs_dim: int) -> Model:
     """Denoiser described by ``config.model``."""
     horizon, dim = config.horizon, act_dim + obs_dim
     choose("model.network", config.network, NETWORKS)
     network: Any
     if config.network == "mlp":
-        network = TrajectoryMLP(width=config.width, depth=config.depth)
+        network = trunk(config)
     else:
         network = TemporalUnet(
             dim_mults=tuple(config.dim_mults), attention=config.attention
@@ -146,11 +153,11 @@ def build_reward(config: ConfigDict, model: Model) -> Reward:
     choose("preset of the reward", config.preset, ("score", "paper"))
     activation = "leaky_relu" if config.preset == "paper" else "mish"
     if config.network == "inner":
-        net = InnerProductReward(TrajectoryMLP(config.width, config.depth))
+        net = InnerProductReward(trunk(config))
     elif config.network == "scalar":
-        net = ScalarReward(TrajectoryMLP(config.width, config.depth))
+        net = ScalarReward(trunk(config))
     elif config.network == "squares":
-        net = DifferenceOfSquares(TrajectoryMLP(config.width, config.depth, out_dim=8))
+        net = DifferenceOfSquares(trunk(config, out_dim=8))
     elif config.network == "value":
         net = ValueFunction(activation=activation)
     else:

@@ -54,6 +54,11 @@ def test_studies_change_what_they_say():
     assert get("small-data").data.limit == get("none").data.transitions // 10
     assert get("no-data").rewards.source == "models"
     assert not get("none").other_base
+    assert get("medium-base").data.base == "collect:hopper/medium"
+    rate = get("none").rewards.learning_rate
+    assert get("high-rate").rewards.learning_rate == pytest.approx(5 * rate)
+    assert get("low-rate").paper_rewards.learning_rate < get("none").rewards.learning_rate
+    assert get("clipped").rewards.clip_value > get("none").rewards.clip_value == 0
 
 
 @pytest.mark.parametrize("module", [maze2d, locomotion, collect])

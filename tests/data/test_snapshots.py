@@ -42,6 +42,12 @@ def test_the_expert_is_the_best_policy_alone(folder):
     assert len(collect(folder, "expert", processes=1)["rewards"]) >= 90
 
 
+def test_medium_data_are_the_first_medium_policy_alone(folder):
+    for i in (0, 1, 3):
+        (folder / f"policy_{i}.safetensors").unlink()
+    assert len(collect(folder, "medium", processes=1)["rewards"]) >= 90
+
+
 def test_the_number_of_processes_changes_nothing(folder):
     one, two = (collect(folder, processes=n) for n in (1, 2))
     for key, column in one.items():
@@ -49,7 +55,7 @@ def test_the_number_of_processes_changes_nothing(folder):
 
 
 def test_unknown_kinds_and_tasks_are_refused(folder):
-    with pytest.raises(ValueError, match="unknown kind 'best' .* medium-replay, expert"):
+    with pytest.raises(ValueError, match=r"'best' .* medium-replay, medium, expert"):
         collect(folder, "best")
     with pytest.raises(ValueError, match="no policies for 'ant'"):
         read_index("ant")

@@ -11,6 +11,7 @@ from configs import locomotion as configs
 from diffreward import data as d
 from diffreward.report import StaleRunError
 from experiments import locomotion
+from experiments import report as collect
 from tests.data.test_locomotion import policy
 
 
@@ -38,6 +39,7 @@ def config(tmp_path_factory):
             "value",
         ):
             config[stage].devices = 1
+        config.evaluation.candidates = 2
     return config
 
 
@@ -55,6 +57,7 @@ def test_every_method_is_in_the_table(run):
         "difference",
         "score",
         "score-chosen",
+        "best-of-n",
         "paper",
         "discriminator",
         "value",
@@ -66,6 +69,23 @@ def test_every_method_is_in_the_table(run):
     for name in ("scores.png", "fvu.png", "film.gif"):
         assert (workdir / "figures" / name).stat().st_size > 3000
     assert json.loads((workdir / "report.json").read_text()) == result
+
+
+def test_finished_runs_are_collected_in_one_table(run, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(run[0], other)
+    page = collect.main([str(run[0]), str(other), "--out", str(tmp_path)]).read_text()
+    score = run[1]["methods"]["score"]["score"][0]
+    line = next(line for line in page.splitlines() if line.startswith("| score |"))
+    assert line.count(f"{score:.1f} [") == 2
+    assert "not verified" in page
+
+
+def test_reports_of_unknown_runs_are_refused(tmp_path):
+    (tmp_path / "report.json").write_text("{}")
+    with pytest.raises(ValueError, match="neither a maze nor a locomotion run"):
+        collect.main([str(tmp_path), "--out", str(tmp_path / "out")])
+    assert not (tmp_path / "out").exists()
 
 
 def test_seeds_and_episodes_are_counted(run, config):

@@ -26,11 +26,13 @@ REWARDS = {
 }
 
 
-def test_default_network_against_numpy(key):
+@pytest.mark.parametrize(("time_width", "hidden"), [(0, 256), (24, 24)])
+def test_default_network_against_numpy(key, time_width, hidden):
     x, t = jax.random.normal(key, (5, 3)), jnp.int32(6)
-    module = TrajectoryMLP()
+    module = TrajectoryMLP(time_width=time_width)
     params = random_params(module, x, t)
     p = jax.tree.map(lambda a: np.asarray(a, np.float64), params["params"])
+    assert p["time"]["kernel"].shape == (32, hidden)
     dense = lambda name, a: a @ p[name]["kernel"] + p[name]["bias"]
     silu = lambda a: a / (1 + np.exp(-a))
 

@@ -17,8 +17,8 @@ import numpy as np
 from diffreward.data.locomotion import LOCOMOTION, Stream, act_in
 from diffreward.data.policies import load_policy
 
-KINDS = ("medium-replay", "expert")
-_EXPERT_PARTS = 8
+KINDS = ("medium-replay", "medium", "expert")
+_PARTS = 8
 
 
 def snapshot_folder(task: str) -> Path:
@@ -54,8 +54,9 @@ def collect_again(
     """Lets the shipped policies act; whole episodes, in the order of training.
 
     ``medium-replay`` gives every policy up to the first medium one an equal share, as
-    the replay buffer of the agent held them; ``expert`` is the best policy alone. The
-    result depends on the arguments alone, not on the number of processes.
+    the replay buffer of the agent held them; ``medium`` is the first medium policy
+    alone, ``expert`` the best one. The result depends on the arguments alone, not on the
+    number of processes.
 
     Raises:
         ValueError: for an unknown kind, or a task without policies.
@@ -64,10 +65,10 @@ def collect_again(
         raise ValueError(f"unknown kind {kind!r} of data; use one of: {', '.join(KINDS)}")
     index = read_index(task, folder)
     files = [p["file"] for p in index["policies"]]
-    if kind == "expert":
-        files = [index["expert"]] * _EXPERT_PARTS
-    else:
+    if kind == "medium-replay":
         files = files[: files.index(index["medium"]) + 1]
+    else:
+        files = [index[kind]] * _PARTS
     share = -(-transitions // len(files))
     where = folder or snapshot_folder(task)
     jobs = [

@@ -31,6 +31,10 @@ class TrajectoryMLP(nn.Module):
     out_dim: int | None = None
     """Numbers per step of the output; those of the input by default."""
     activation: Activation = "silu"
+    time_width: int = 0
+    """Hidden width of the time path; 0 for ``width``. Per sample the path costs
+    ``(2 depth + 1) * time_width * width`` products, as much as the blocks at full width.
+    """
 
     @nn.compact
     def __call__(self, x: Traj, t: Step) -> Float[Array, "horizon out"]:
@@ -38,7 +42,7 @@ class TrajectoryMLP(nn.Module):
         horizon, dim = x.shape
         act = activation_fn(self.activation)
         emb = sinusoidal_embedding(t, TIME_FEATURES).astype(x.dtype)
-        emb = act(nn.Dense(self.width, name="time")(emb))
+        emb = act(nn.Dense(self.time_width or self.width, name="time")(emb))
         # One product makes the modulation of every block and the scale of the last norm.
         film = nn.Dense((2 * self.depth + 1) * self.width, name="film")(emb)
         scale_out, *rest = film.reshape(2 * self.depth + 1, self.width)

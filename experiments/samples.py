@@ -1,0 +1,86 @@
+"""Windows drawn from two models instead of data."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from diffreward import data as d
+from diffreward.steer import plan
+from diffreward.types import Params
+from experiments import tasks
+
+
+def model_samples(
+    model: tasks.Model,
+    base: Params,
+    experts: Params,
+    observations: np.ndarray,
+    normaliser: d.Normaliser,
+    act_dim: int,
+    seed: int,
+) -> dict[str, d.Windows]:
+    """Windows drawn from the two models alone (the paper's algorithm 2).
+
+    Half start at the given observations, half go on from a state inside one of the first
+    half, so that states in the middle of a run are conditions too.
+
+    Args:
+        model: both denoisers.
+        base: parameters of the base.
+        experts: parameters of the experts, stacked.
+        observations: first observations (count, obs_dim), in the units of the task.
+        normaliser: of ``[action, observation]``.
+        act_dim: numbers per action.
+        seed: of samples and choices.
+
+    Raises:
+        ValueError: if the models are conditioned on more than the first state.
+    """
+    if bool(model.pinned[1:].any()):
+        raise ValueError(
+            "source='models' starts from first states only, but model.pinned also holds "
+            "later steps; set model.pinned=(0,)"
+        )
+    horizon, dim = model.shape
+    rng = np.random.default_rng(seed)
+    states = np.zeros((len(observations), dim), np.float32)
+    states[:, act_dim:] = observations
+    states = d.normalise(normaliser, states)
+    key = jax.random.key(seed)
+
+    @jax.jit
+    def draw(params: Params, key: Array, states: Array) -> Array:
+        known = jnp.broadcast_to(states[:, None], (len(states), horizon, dim))
+        return plan(model.eps_fn(params), model.schedule, key, known, model.pinned)
+
+    def bank(params: Params, member: int) -> np.ndarray:
+        first_key, next_key = jax.random.split(jax.random.fold_in(key, member))
+        first = np.asarray(draw(params, first_key, states))
+        inside = first[np.arange(len(first)), rng.integers(1, horizon, len(first))]
+        return np.concatenate([first, np.asarray(draw(params, next_key, inside))])
+
+    members = jax.tree.leaves(experts)[0].shape[0]
+    zero = -np.asarray(normaliser.shift / normaliser.scale)[:act_dim]
+    as_windows = lambda x: _sample_windows(x, zero)
+    expert_banks = [
+        as_windows(bank(jax.tree.map(lambda x, i=i: x[i], experts), i + 1))
+        for i in range(members)
+    ]
+    return {"base": as_windows(bank(base, 0)), "expert": d.stack_windows(expert_banks)}
+
+
+def _sample_windows(x: np.ndarray, zero_action: np.ndarray) -> d.Windows:
+    """Whole samples (N, horizon, dim) as the windows of a dataset."""
+    count, horizon, dim = x.shape
+    start = np.arange(count, dtype=np.int32) * horizon
+    number = lambda n: np.asarray(n, np.int32)
+    return d.Windows(
+        rows=x.reshape(-1, dim),
+        start=start,
+        last=start + number(horizon - 1),
+        pad=zero_action.astype(np.float32),
+        stride=number(1),
+        offset=number(0),
+        count=number(count),
+    )

@@ -1,0 +1,117 @@
+"""What is measured on held-out data while a stage trains."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from diffreward import data as d
+from diffreward import train
+from diffreward.reward import metrics
+from diffreward.types import Params
+from experiments import tasks
+
+EVALUATION_WINDOWS = 128
+"""Held-out windows per class."""
+
+
+def held_out(windows: d.Windows, members: int, horizon: int) -> dict[str, np.ndarray]:
+    """A fixed batch of windows: (members, batch, ...) or (batch, ...) for 0 members."""
+    key = jax.random.key(0)
+    one = lambda w: d.draw(w, key, EVALUATION_WINDOWS, horizon)
+    draw = jax.vmap(one, in_axes=(d.MEMBER_AXES,)) if members else one
+    return jax.device_get(jax.jit(draw)(windows))
+
+
+def denoising_error(
+    model: tasks.Model, windows: d.Windows, axes: Any = None
+) -> Callable[[train.TrainState], dict[str, Any]]:
+    """Validation loss of the averaged parameters on a fixed batch."""
+    members = 0 if axes is None else len(windows.count)
+    task = tasks.denoising_task(model, EVALUATION_WINDOWS)
+    batch = held_out(windows, members, model.shape[0])
+    loss = lambda p, b: task.loss(p, None, jax.random.key(1), b)[0]
+    error = jax.jit(jax.vmap(loss) if members else loss)
+    return lambda state: {"loss": error(jax.device_get(state.ema_params), batch)}
+
+
+def held_out_metrics(
+    task: train.Task, data: Any
+) -> Callable[[train.TrainState], dict[str, Any]]:
+    """Loss and metrics of every member on one fixed batch of validation data."""
+    batch = jax.device_get(jax.jit(task.draw)(data, jax.random.key(0)))
+    measure = jax.jit(jax.vmap(lambda p: task.loss(p, None, jax.random.key(1), batch)))
+
+    def evaluate(state: train.TrainState) -> dict[str, Any]:
+        loss, others = jax.device_get(measure(jax.device_get(state.ema_params)))
+        return {"loss": loss, **others}
+
+    return evaluate
+
+
+def fvu_by_level(
+    model: tasks.Model, reward: tasks.Reward, frozen: Any, sets: dict[str, Any], axes: Any
+) -> Callable[[train.TrainState], dict[str, Any]]:
+    """Held-out fraction of variance unexplained, in all and per noise level.
+
+    Besides, ``time_gradient``: norm of the loss gradient in the reward's time path. A
+    reward in score units whose time path gets none cannot learn the noise level.
+    """
+    horizon = model.shape[0]
+    members = len(sets["expert"].count)
+    base = held_out(sets["base"], 0, horizon)["x_0"]
+    expert = held_out(sets["expert"], members, horizon)["x_0"]
+    pinned = None if reward.preset == "paper" else model.pinned
+
+    def of_member(params: Params, expert_params: Params, x_expert: Array) -> tuple:
+        x_0 = jnp.concatenate([base, x_expert])
+        pair = tasks.make_params_pair(model, frozen["base"], expert_params)
+
+        def variances(params: Params) -> tuple[Array, Array]:
+            one = lambda x, k: metrics.variance_by_level(
+                reward.reward_fn(params), pair, k, x, preset=reward.preset, pinned=pinned
+            )
+            keys = jax.random.split(jax.random.key(2), x_0.shape[0])
+            residual, signal = jax.vmap(one)(x_0, keys)
+            return residual.sum(0), signal.sum(0)
+
+        residual, signal = variances(params)
+        gradient = jax.grad(lambda p: variances(p)[0].sum())(params)
+        return residual, signal, gradient
+
+    def one_member(args: tuple) -> tuple:
+        residual, signal, gradient = of_member(*args)
+        return residual, signal, _time_norm(gradient)
+
+    measure = jax.jit(lambda *args: jax.lax.map(one_member, args))
+
+    def evaluate(state: train.TrainState) -> dict[str, Any]:
+        params = jax.device_get(state.ema_params)
+        residual, signal, norm = jax.device_get(measure(params, frozen["expert"], expert))
+        if reward.preset == "score" and not np.all(norm > 0):
+            raise ValueError(
+                "the time path of the reward receives no gradient; use a network with "
+                "smooth activations"
+            )
+        levels = residual.sum(0) / signal.sum(0)
+        return {
+            "fvu": residual.sum(1) / signal.sum(1),
+            **{f"fvu_level/{t:03d}": float(v) for t, v in enumerate(levels)},
+            "time_gradient": norm,
+        }
+
+    return evaluate
+
+
+def _time_norm(gradient: Params) -> Array:
+    """Norm over the parameters whose path names time or its modulation."""
+    leaves = jax.tree_util.tree_leaves_with_path(gradient)
+    chosen = [
+        jnp.sum(jnp.square(leaf))
+        for path, leaf in leaves
+        if any(name in jax.tree_util.keystr(path) for name in ("time", "film"))
+    ]
+    return jnp.sqrt(jnp.stack(chosen).sum())
