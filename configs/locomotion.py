@@ -67,7 +67,7 @@ def get_config(argument: str = "hopper") -> ConfigDict:
     m.num_steps = 20
     m.schedule = "cosine"
     m.network = "mlp"  # or "unet"
-    m.conservative = False  # predict x_0 as the gradient of an energy
+    m.conservative = True  # predict x_0 as the gradient of an energy
     m.width = 256
     m.depth = 3
     m.time_width = 64  # of the mlp's time path
@@ -76,11 +76,11 @@ def get_config(argument: str = "hopper") -> ConfigDict:
     m.clip = 0.0
     m.action_weight = 1.0  # of the first action, in the loss
 
-    c.base = training(steps=20_000, batch_size=256, learning_rate=1e-3)
-    c.expert = training(steps=20_000, batch_size=256, learning_rate=1e-3)
+    c.base = training(steps=15_000, batch_size=256, learning_rate=1e-3)
+    c.expert = training(steps=15_000, batch_size=256, learning_rate=1e-3)
     c.expert.init = "base"  # or "scratch"
 
-    c.rewards = r = training(steps=10_000, batch_size=128, learning_rate=1e-3)
+    c.rewards = r = training(steps=5_000, batch_size=128, learning_rate=1e-3)
     r.preset = "score"
     r.network = "inner"  # inner, scalar, squares, value, single_step
     r.width = 256
@@ -88,7 +88,8 @@ def get_config(argument: str = "hopper") -> ConfigDict:
     r.time_width = 64
     r.window = 0
     r.strided = False
-    r.source = "mixed"  # base, expert, mixed or models
+    r.source = "crossed"  # base, expert, mixed, models, crossed
+    r.samples = 32_768  # of each model at the other's states, for "crossed"
     r.seeds = 5
 
     c.paper_rewards = p = training(steps=4_000, batch_size=64, learning_rate=2e-4)
@@ -98,6 +99,7 @@ def get_config(argument: str = "hopper") -> ConfigDict:
     p.window = 0
     p.strided = False
     p.source = "mixed"
+    p.samples = 32_768
     p.seeds = 5
 
     c.discriminator = training(steps=4_000, batch_size=128, learning_rate=2e-4)
@@ -105,13 +107,13 @@ def get_config(argument: str = "hopper") -> ConfigDict:
     c.discriminator.time_width = 64
     c.discriminator.seeds = 5
 
-    c.value = training(steps=10_000, batch_size=128, learning_rate=1e-3)
+    c.value = training(steps=4_000, batch_size=128, learning_rate=1e-3)
     c.value.width, c.value.depth, c.value.time_width = 256, 3, 64
     c.value.discount = 0.99
     c.value.seeds = 1
 
     c.evaluation = e = ConfigDict()
-    e.episodes = 32  # per seed of a reward
+    e.episodes = 32  # per seed of a reward; rows without seeds get as many in all
     e.validation_episodes = 16
     e.scales = (0.1, 0.3, 0.5, 1.0)  # tried on validation episodes
     e.max_steps = 1000
@@ -165,6 +167,7 @@ def _smoke(c: ConfigDict) -> None:
         t.seeds = 2
     c.rewards.width = c.discriminator.width = c.value.width = 32
     c.paper_rewards.network, c.paper_rewards.width = "scalar", 32
+    c.rewards.samples = 256
     e = c.evaluation
     e.episodes, e.validation_episodes, e.scales, e.max_steps = 2, 2, (0.5, 1.0), 30
     e.windows = 16
@@ -185,6 +188,7 @@ def _paper(c: ConfigDict, task: str) -> None:
     """Settings of the published code; the shared normaliser and split stay ours."""
     m = c.model
     m.horizon, m.network, m.mask_padding = HORIZONS[task][0], "unet", False
+    m.conservative = False
     m.action_weight = 10.0
     for t in (c.base, c.expert):
         t.steps, t.batch_size, t.learning_rate = 1_000_000, 32, 2e-4

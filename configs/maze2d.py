@@ -70,7 +70,8 @@ def get_config(argument: str = "umaze") -> ConfigDict:
     r.time_width = 0
     r.window = 0  # 0: one network over the whole horizon
     r.strided = False
-    r.source = "mixed"  # where x_0 comes from: base, expert, mixed or models
+    r.source = "mixed"  # where x_0 comes from: base, expert, mixed, models or crossed
+    r.samples = 8_192  # of each model at the other's states, for "crossed"
     r.seeds = 1
 
     c.window_rewards = w = training(steps=800, batch_size=128, learning_rate=1e-3)
@@ -82,6 +83,7 @@ def get_config(argument: str = "umaze") -> ConfigDict:
     w.window = 8
     w.strided = False
     w.source = "mixed"
+    w.samples = 8_192
     w.seeds = 1
 
     c.evaluation = e = ConfigDict()

@@ -17,6 +17,7 @@ from diffreward import data as d
 from diffreward import report, train
 from diffreward.types import Params
 from experiments import tasks, validation
+from experiments.samples import crossed_samples
 
 
 def run(
@@ -115,6 +116,37 @@ def print_plan(rows: list[tuple[str, ConfigDict, int, dict]], data_bytes: int) -
     )
 
 
+def reward_cost(
+    section: ConfigDict, model: tasks.Model, one: d.Windows, population: int
+) -> dict[str, int]:
+    """What a step of a population of rewards costs; ``one`` is any set of windows."""
+    reward = tasks.build_reward(section, model)
+    stacked = d.stack_windows([one] * population)
+    names = reward_sets(section.source)
+    return train.estimate(
+        tasks.reward_task(model, reward, section.source, section.batch_size),
+        tasks.optimiser(section),
+        data={n: one if n == "base" else stacked for n in names},
+        population=population,
+        data_axes=reward_axes(section.source),
+        frozen={
+            "base": blank_params(model, None),
+            "expert": blank_params(model, population),
+        },
+        frozen_axes={"base": None, "expert": 0},
+    )
+
+
+def reward_sets(source: str) -> set[str]:
+    """Sets of windows that training a reward is given."""
+    return {"base", "expert", *tasks.SOURCES[source]}
+
+
+def reward_axes(source: str) -> dict[str, Any]:
+    """Which of them differ from member to member: all but the base's data."""
+    return {n: None if n == "base" else d.MEMBER_AXES for n in reward_sets(source)}
+
+
 def train_stage(
     folder: Path,
     task: train.Task,
@@ -198,24 +230,32 @@ def train_reward_stage(
     repeat: Callable[[Any], Any] = lambda x: np.repeat(np.asarray(x), section.seeds, 0)
 
     def members(windows: dict[str, d.Windows]) -> dict[str, d.Windows]:
-        w = windows["expert"]
-        w = w._replace(offset=repeat(w.offset), count=repeat(w.count))
-        return {**windows, "expert": w}
+        many = lambda w: w._replace(offset=repeat(w.offset), count=repeat(w.count))
+        return {n: w if n == "base" else many(w) for n, w in windows.items()}
 
-    axes: dict[str, Any] = {"base": None, "expert": d.MEMBER_AXES}
+    def of_split(name: str, count: int) -> dict[str, d.Windows]:
+        windows = sets(name)
+        if section.source == "crossed":
+            pair = (model, base, experts)
+            windows |= crossed_samples(*pair, windows, count, seed + d.SPLITS.index(name))
+        return members(windows)
+
+    # A finished stage only gives its parameters back.
+    count = 1 if (folder / "report.json").exists() else section.samples
+    few = min(count, validation.EVALUATION_WINDOWS)
     frozen = {"base": base, "expert": jax.tree.map(repeat, experts)}
-    val = members(sets("val"))
+    val = of_split("val", few)
     return train_stage(
         folder,
         task,
         section,
         settings=settings,
         inputs=inputs,
-        data=members(samples() if section.source == "models" else sets("train")),
-        data_axes=axes,
+        data=members(samples()) if section.source == "models" else of_split("train", count),
+        data_axes=reward_axes(section.source),
         frozen=frozen,
         frozen_axes={"base": None, "expert": 0},
         population=len(val["expert"].count),
         seed=seed,
-        evaluate=validation.fvu_by_level(model, reward, frozen, val, axes),
+        evaluate=validation.fvu_by_level(model, reward, frozen, val),
     )

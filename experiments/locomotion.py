@@ -93,7 +93,6 @@ def check(config: ConfigDict) -> None:
 def announce(config: ConfigDict) -> None:
     """Prints what the run will train, and about how long and in how much memory."""
     model = build_model(config)
-    blank = lambda population: launch.blank_params(model, population)
     one = blank_windows(config)
     rows = []
     for name in ("base", "expert"):
@@ -101,17 +100,7 @@ def announce(config: ConfigDict) -> None:
         rows.append((name, config[name], 1, _cost(task, config[name], one)))
     for name in REWARDS:
         section, seeds = config[name], config[name].seeds
-        reward = tasks.build_reward(section, model)
-        task = tasks.reward_task(model, reward, section.source, section.batch_size)
-        cost = train.estimate(
-            task,
-            tasks.optimiser(section),
-            data={"base": one, "expert": d.stack_windows([one] * seeds)},
-            population=seeds,
-            data_axes={"base": None, "expert": d.MEMBER_AXES},
-            frozen={"base": blank(None), "expert": blank(seeds)},
-            frozen_axes={"base": None, "expert": 0},
-        )
+        cost = launch.reward_cost(section, model, one, seeds)
         rows.append((name, section, seeds, cost))
     section = config.discriminator
     network = baselines.build_scalar(section)

@@ -17,6 +17,7 @@ from diffreward.reward import metrics
 from diffreward.steer import guide, guide_by_difference, make_controller, roll_out
 from diffreward.types import EpsFn, Params, RewardFn
 from experiments import baselines, measure, tasks
+from experiments.samples import crossed_samples
 
 VALIDATION, TEST = 10_000, 20_000
 """First seeds of the episodes that choose a scale, and of those that are reported."""
@@ -187,8 +188,10 @@ def run(
         scale = float(e.scales[int(np.argmax(means))])
     else:
         scale = float(method.scale)
+    # A row without seeds of its own gets as many episodes as one with them.
+    count = e.episodes * max(config.rewards.seeds // len(method.params), 1)
     per_seed = [
-        episodes(p, scale, TEST, e.episodes, e.films if i == 0 else 0)
+        episodes(p, scale, TEST, count, e.films if i == 0 else 0)
         for i, p in enumerate(method.params)
     ]
     flat = [r for parts in per_seed for r in parts]
@@ -254,29 +257,46 @@ def close_gaps(config: ConfigDict, folder: Path, results: dict[str, Any]) -> Non
 def measure_rewards(
     config: ConfigDict, prepared: Any, model: tasks.Model, trained: dict[str, Params]
 ) -> dict[str, Any]:
-    """Held-out fraction of variance unexplained per level, and AUROC, of each reward."""
+    """Held-out fraction of variance unexplained per level, and AUROC, of each reward.
+
+    ``fvu`` is on the data of both, ``steered_fvu`` where a perfectly steered base goes:
+    on what the expert makes of the base's states.
+    """
     e, horizon = config.evaluation, config.model.horizon
-    cut = {}
-    for i, name in enumerate(("base", "expert")):
-        episodes = getattr(prepared, name)["test"]
-        w = d.make_windows(
-            episodes, prepared.normaliser, horizon=horizon, pad=config.model.pad
+    sets = {
+        name: d.make_windows(
+            getattr(prepared, name)["test"],
+            prepared.normaliser,
+            horizon=horizon,
+            pad=config.model.pad,
         )
-        cut[name] = np.asarray(d.draw(w, jax.random.key(i), e.windows, horizon)["x_0"])
+        for name in ("base", "expert")
+    }
+    take = lambda w, i: np.asarray(d.draw(w, jax.random.key(i), e.windows, horizon)["x_0"])
+    cut = {name: take(w, i) for i, (name, w) in enumerate(sets.items())}
     both = np.concatenate([cut["base"], cut["expert"]])
+    stacked = {**sets, "expert": d.stack_windows([sets["expert"]])}
+    experts = jax.tree.map(lambda x: np.asarray(x)[None], trained["expert"])
+    crossed = crossed_samples(
+        model, trained["base"], experts, stacked, e.windows, config.seed
+    )
+    steered = np.asarray(crossed["expert_at_base"].rows).reshape(-1, *model.shape)
     found = {}
     for name in ("rewards", "paper_rewards"):
         reward = tasks.build_reward(config[name], model)
         params = jax.tree.map(lambda x: x[0], trained[name])
         pair = trained["base"], trained["expert"]
-        fvu = measure.make_fvu(model, reward)(*pair, params, both)
-        residual, signal = map(np.asarray, fvu)
+        variances = measure.make_fvu(model, reward)
+        residual, signal = map(np.asarray, variances(*pair, params, both))
+        there, signal_there = map(np.asarray, variances(*pair, params, steered))
         measured = measure.make_values(model, reward, 1)(*pair, params, both)
         values, gap = map(np.asarray, measured)
         half = len(cut["base"])
         found[name] = {
             "fvu": float(residual.sum() / signal.sum()),
             "fvu_by_level": residual / signal,
+            "steered_fvu": float(there.sum() / signal_there.sum()),
+            "steered_fvu_by_level": there / signal_there,
             "auroc": list(bootstrap(metrics.auroc, values[half:], values[:half])),
             "gap_auroc": metrics.auroc(gap[half:], gap[:half]),
             "correlation": float(np.corrcoef(values, gap)[0, 1]),

@@ -113,8 +113,10 @@ recalled and **not verified**.
 ![scores](figures/scores.png)
 
 Unexplained variance of the score difference on held-out windows: {reward["fvu"]:.3f}
-(`score`), {published["fvu"]:.3f} (`paper`). AUROC of expert against base windows:
-{interval(reward["auroc"], 3)}; the training-free gap reaches {reward["gap_auroc"]:.3f}.
+(`score`), {published["fvu"]:.3f} (`paper`); where steering goes, on what the expert makes
+of the base's states: {reward["steered_fvu"]:.3f} and {published["steered_fvu"]:.3f}.
+AUROC of expert against base windows: {interval(reward["auroc"], 3)}; the training-free gap
+reaches {reward["gap_auroc"]:.3f}.
 
 ![fvu](figures/fvu.png)
 
@@ -145,7 +147,14 @@ def draw_fvu(path: Path, result: dict[str, Any]) -> None:
     """Unexplained variance per noise level of both presets."""
     fig, axes = figures.grid_of(1, 1, size=4.0)
     for name, label in (("rewards", "score"), ("paper_rewards", "paper")):
-        axes[0].plot(result["rewards"][name]["fvu_by_level"], label=label)
+        found = result["rewards"][name]
+        (line,) = axes[0].plot(found["fvu_by_level"], label=f"{label}, data")
+        axes[0].plot(
+            found["steered_fvu_by_level"],
+            color=line.get_color(),
+            linestyle="--",
+            label=f"{label}, steered",
+        )
     axes[0].set(xlabel="noise level t", ylabel="fraction of variance unexplained")
     axes[0].set_ylim(0, 1)
     axes[0].grid(alpha=0.3)

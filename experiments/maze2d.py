@@ -91,7 +91,6 @@ def announce(config: ConfigDict) -> None:
     model = tasks.build_model(config.model, act_dim=2, obs_dim=4)
     one = _blank_windows(config)
     members = d.stack_windows([one] * len(config.goals))
-    blank = lambda population: launch.blank_params(model, population)
     rows = []
     for name in ("base", "experts", "rewards", "window_rewards"):
         section = config[name]
@@ -102,17 +101,10 @@ def announce(config: ConfigDict) -> None:
             task, data = tasks.denoising_task(model, section.batch_size), members
             options = {"population": len(config.goals), "data_axes": d.MEMBER_AXES}
         else:
-            reward = tasks.build_reward(section, model)
-            task = tasks.reward_task(model, reward, section.source, section.batch_size)
             population = len(config.goals) * section.seeds
-            stacked = d.stack_windows([one] * population)
-            data = {"base": one, "expert": stacked}
-            options = {
-                "population": population,
-                "data_axes": {"base": None, "expert": d.MEMBER_AXES},
-                "frozen": {"base": blank(None), "expert": blank(population)},
-                "frozen_axes": {"base": None, "expert": 0},
-            }
+            cost = launch.reward_cost(section, model, one, population)
+            rows.append((name, section, population, cost))
+            continue
         cost = train.estimate(task, tasks.optimiser(section), data=data, **options)
         rows.append((name, section, options.get("population") or 1, cost))
     transitions = config.data.base_transitions

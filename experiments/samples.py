@@ -1,4 +1,6 @@
-"""Windows drawn from two models instead of data."""
+"""Windows drawn from two models, instead of data or beside them."""
+
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +11,9 @@ from diffreward import data as d
 from diffreward.steer import plan
 from diffreward.types import Params
 from experiments import tasks
+
+CHUNK = 1024
+"""Samples drawn at once; bounds the memory."""
 
 
 def model_samples(
@@ -68,6 +73,62 @@ def model_samples(
         for i in range(members)
     ]
     return {"base": as_windows(bank(base, 0)), "expert": d.stack_windows(expert_banks)}
+
+
+def crossed_samples(
+    model: tasks.Model,
+    base: Params,
+    experts: Params,
+    sets: Mapping[str, d.Windows],
+    count: int,
+    seed: int,
+) -> dict[str, d.Windows]:
+    """What each model makes of the other's states: where steering goes.
+
+    A base that is steered well ends, from its own states, where the expert would: in
+    windows that neither dataset holds. Noised, these are the states the guided sampler
+    passes.
+
+    Args:
+        model: both denoisers.
+        base: parameters of the base.
+        experts: parameters of the experts, stacked.
+        sets: windows of ``base``, and stacked of the ``expert``.
+        count: samples of each model (per expert).
+        seed: of samples and choices.
+
+    Returns:
+        Windows ``base_at_expert`` and ``expert_at_base``, both stacked over experts.
+    """
+    horizon, key = model.shape[0], jax.random.key(seed)
+
+    @jax.jit
+    def draw(params: Params, key: Array, known: Array) -> Array:
+        return plan(model.eps_fn(params), model.schedule, key, known, model.pinned)
+
+    def complete(params: Params, windows: d.Windows, key: Array) -> np.ndarray:
+        key, choice = jax.random.split(key)
+        known = jax.jit(lambda w, k: d.draw(w, k, count, horizon)["x_0"])(windows, choice)
+        parts = [
+            np.asarray(draw(params, jax.random.fold_in(key, n), known[n : n + CHUNK]))
+            for n in range(0, count, CHUNK)
+        ]
+        return np.concatenate(parts)
+
+    banks: dict[str, list[d.Windows]] = {"base_at_expert": [], "expert_at_base": []}
+    for i in range(jax.tree.leaves(experts)[0].shape[0]):
+        expert = jax.tree.map(lambda x, i=i: x[i], experts)
+        own = sets["expert"]._replace(
+            offset=sets["expert"].offset[i], count=sets["expert"].count[i]
+        )
+        keys = jax.random.split(jax.random.fold_in(key, i))
+        for name, params, windows, own_key in (
+            ("base_at_expert", base, own, keys[0]),
+            ("expert_at_base", expert, sets["base"], keys[1]),
+        ):
+            x_0 = complete(params, windows, own_key)
+            banks[name].append(_sample_windows(x_0, np.asarray(windows.pad)))
+    return {name: d.stack_windows(bank) for name, bank in banks.items()}
 
 
 def _sample_windows(x: np.ndarray, zero_action: np.ndarray) -> d.Windows:

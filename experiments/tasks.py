@@ -43,7 +43,14 @@ from diffreward.types import EpsFn, Params, RewardFn
 SCHEDULES = {"cosine": cosine, "linear": linear}
 NETWORKS = ("mlp", "unet")
 REWARDS = ("inner", "scalar", "squares", "value", "single_step")
-SOURCES = ("base", "expert", "mixed", "models")
+SOURCES = {
+    "base": ("base",),
+    "expert": ("expert",),
+    "mixed": ("base", "expert"),
+    "models": ("base", "expert"),
+    "crossed": ("base", "expert", "base_at_expert", "expert_at_base"),
+}
+"""Sets of windows that x_0 is drawn from, in equal parts."""
 
 
 def apply(network: Any, params: Params, x_t: Array, t: Array) -> Array:
@@ -222,7 +229,7 @@ def reward_task(model: Model, reward: Reward, source: str, batch_size: int) -> T
     """Aligns a reward with a frozen pair.
 
     ``frozen`` holds the parameters of ``base`` and ``expert``; ``data`` the windows of
-    both (for the source ``models``, windows of their own samples).
+    every set of the source (for ``models``, ``base`` and ``expert`` are samples).
     """
     choose("source", source, SOURCES)
 
@@ -255,14 +262,14 @@ def reward_task(model: Model, reward: Reward, source: str, batch_size: int) -> T
         return value.mean(), {"fvu": fvu}
 
     def batch(data: Any, key: Array) -> Any:
-        horizon = model.shape[0]
-        if source in ("base", "expert"):
-            return draw(data[source], key, batch_size, horizon)
-        halves = [
-            draw(data[name], jax.random.fold_in(key, i), batch_size // 2, horizon)
-            for i, name in enumerate(("base", "expert"))
+        names, horizon = SOURCES[source], model.shape[0]
+        if len(names) == 1:
+            return draw(data[names[0]], key, batch_size, horizon)
+        parts = [
+            draw(data[name], jax.random.fold_in(key, i), batch_size // len(names), horizon)
+            for i, name in enumerate(names)
         ]
-        return jax.tree.map(lambda b, e: jnp.concatenate([b, e]), *halves)
+        return jax.tree.map(lambda *rows: jnp.concatenate(rows), *parts)
 
     return Task(init=init, loss=loss, draw=batch)
 

@@ -53,9 +53,9 @@ def held_out_metrics(
 
 
 def fvu_by_level(
-    model: tasks.Model, reward: tasks.Reward, frozen: Any, sets: dict[str, Any], axes: Any
+    model: tasks.Model, reward: tasks.Reward, frozen: Any, sets: dict[str, Any]
 ) -> Callable[[train.TrainState], dict[str, Any]]:
-    """Held-out fraction of variance unexplained, in all and per noise level.
+    """Held-out fraction of variance unexplained on ``sets``, in all and per noise level.
 
     Besides, ``time_gradient``: norm of the loss gradient in the reward's time path. A
     reward in score units whose time path gets none cannot learn the noise level.
@@ -63,11 +63,12 @@ def fvu_by_level(
     horizon = model.shape[0]
     members = len(sets["expert"].count)
     base = held_out(sets["base"], 0, horizon)["x_0"]
-    expert = held_out(sets["expert"], members, horizon)["x_0"]
+    others = [held_out(sets[n], members, horizon)["x_0"] for n in sets if n != "base"]
+    of_members = np.concatenate(others, axis=1)
     pinned = None if reward.preset == "paper" else model.pinned
 
-    def of_member(params: Params, expert_params: Params, x_expert: Array) -> tuple:
-        x_0 = jnp.concatenate([base, x_expert])
+    def of_member(params: Params, expert_params: Params, x_member: Array) -> tuple:
+        x_0 = jnp.concatenate([base, x_member])
         pair = tasks.make_params_pair(model, frozen["base"], expert_params)
 
         def variances(params: Params) -> tuple[Array, Array]:
@@ -90,7 +91,8 @@ def fvu_by_level(
 
     def evaluate(state: train.TrainState) -> dict[str, Any]:
         params = jax.device_get(state.ema_params)
-        residual, signal, norm = jax.device_get(measure(params, frozen["expert"], expert))
+        args = (params, frozen["expert"], of_members)
+        residual, signal, norm = jax.device_get(measure(*args))
         if reward.preset == "score" and not np.all(norm > 0):
             raise ValueError(
                 "the time path of the reward receives no gradient; use a network with "

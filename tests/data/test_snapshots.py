@@ -5,7 +5,14 @@ import json
 import numpy as np
 import pytest
 
-from diffreward.data import collect_again, episodes_of, read_index, save_policy
+from diffreward.data import (
+    LOCOMOTION,
+    collect_again,
+    episodes_of,
+    read_index,
+    save_policy,
+)
+from diffreward.data.snapshots import KINDS, snapshot_folder
 from tests.data.test_locomotion import policy
 
 
@@ -59,3 +66,23 @@ def test_unknown_kinds_and_tasks_are_refused(folder):
         collect(folder, "best")
     with pytest.raises(ValueError, match="no policies for 'ant'"):
         read_index("ant")
+
+
+@pytest.mark.parametrize("task", [t for t in LOCOMOTION if snapshot_folder(t).is_dir()])
+def test_shipped_policies_are_whole_and_fit_their_task(task):
+    index = read_index(task)
+    files = {p.name for p in snapshot_folder(task).glob("*.safetensors")}
+    assert {p["file"] for p in index["policies"]} == files
+    assert {index["medium"], index["expert"]} <= files
+    scores = {p["file"]: p["score"] for p in index["policies"]}
+    assert scores[index["expert"]] == max(scores.values()) > scores[index["medium"]]
+    assert "--config.steps=" in index["command"]
+    for kind in KINDS:
+        stream = collect_again(task, kind, transitions=1, seed=0, processes=1)
+        assert episodes_of(stream).observations.shape[1] == LOCOMOTION[task].obs_dim
+
+
+def test_shipped_policies_are_a_few_megabytes():
+    folders = [snapshot_folder(task) for task in LOCOMOTION]
+    sizes = [p.stat().st_size for f in folders if f.is_dir() for p in f.iterdir()]
+    assert 0 < sum(sizes) < 8e6

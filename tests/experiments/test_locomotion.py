@@ -58,6 +58,7 @@ def test_every_method_is_in_the_table(run):
         "score",
         "score-chosen",
         "best-of-n",
+        "energies",
         "paper",
         "discriminator",
         "value",
@@ -92,7 +93,7 @@ def test_seeds_and_episodes_are_counted(run, config):
     methods = run[1]["methods"]
     seeds, episodes = config.rewards.seeds, config.evaluation.episodes
     assert methods["score"]["episodes"] == seeds * episodes
-    assert methods["expert"]["episodes"] == episodes
+    assert methods["expert"]["episodes"] == seeds * episodes
     assert len(methods["score-chosen"]["tried"]) == len(config.evaluation.scales)
 
 
@@ -121,15 +122,22 @@ def test_a_killed_evaluation_goes_on_with_the_next_method(run, config, tmp_path)
             assert value == result["methods"][name][key]
 
 
-@pytest.mark.slow
-def test_conservative_models_steer_without_training_as_the_expert_acts(config, tmp_path):
-    other = config.copy_and_resolve_references()
-    with other.unlocked():
-        other.model.conservative = True
-    methods = locomotion.main(other, tmp_path)["methods"]
+def test_energies_steer_without_training_as_the_expert_acts(run):
+    methods = run[1]["methods"]
     assert methods["energies"]["return"] == pytest.approx(
         methods["expert"]["return"], rel=1e-2
     )
+    assert methods["unsteered"]["return"] != methods["expert"]["return"]
+
+
+@pytest.mark.slow
+def test_models_need_not_be_conservative(config, tmp_path):
+    other = config.copy_and_resolve_references()
+    with other.unlocked():
+        other.model.conservative = False
+    methods = locomotion.main(other, tmp_path)["methods"]
+    assert "energies" not in methods
+    assert methods["difference"]["gap_closure"][0] == pytest.approx(1.0, abs=0.05)
 
 
 @pytest.mark.slow
