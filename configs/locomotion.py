@@ -76,11 +76,11 @@ def get_config(argument: str = "hopper") -> ConfigDict:
     m.clip = 0.0
     m.action_weight = 1.0  # of the first action, in the loss
 
-    c.base = training(steps=15_000, batch_size=256, learning_rate=1e-3)
-    c.expert = training(steps=15_000, batch_size=256, learning_rate=1e-3)
+    c.base = training(steps=12_000, batch_size=256, learning_rate=1e-3)
+    c.expert = training(steps=12_000, batch_size=256, learning_rate=1e-3)
     c.expert.init = "base"  # or "scratch"
 
-    c.rewards = r = training(steps=5_000, batch_size=128, learning_rate=1e-3)
+    c.rewards = r = training(steps=4_000, batch_size=128, learning_rate=1e-3)
     r.preset = "score"
     r.network = "inner"  # inner, scalar, squares, value, single_step
     r.width = 256
@@ -92,7 +92,7 @@ def get_config(argument: str = "hopper") -> ConfigDict:
     r.samples = 32_768  # of each model at the other's states, for "crossed"
     r.seeds = 5
 
-    c.paper_rewards = p = training(steps=4_000, batch_size=64, learning_rate=2e-4)
+    c.paper_rewards = p = training(steps=2_000, batch_size=64, learning_rate=2e-4)
     p.preset = "paper"
     p.network = "value"
     p.width, p.depth, p.time_width = 256, 3, 64  # not used by the value network
@@ -107,14 +107,14 @@ def get_config(argument: str = "hopper") -> ConfigDict:
     c.discriminator.time_width = 64
     c.discriminator.seeds = 5
 
-    c.value = training(steps=4_000, batch_size=128, learning_rate=1e-3)
+    c.value = training(steps=3_000, batch_size=128, learning_rate=1e-3)
     c.value.width, c.value.depth, c.value.time_width = 256, 3, 64
     c.value.discount = 0.99
     c.value.seeds = 1
 
     c.evaluation = e = ConfigDict()
-    e.episodes = 32  # per seed of a reward; rows without seeds get as many in all
-    e.validation_episodes = 16
+    e.episodes = 8  # per seed of a reward; rows without seeds get as many in all
+    e.validation_episodes = 8
     e.scales = (0.1, 0.3, 0.5, 1.0)  # tried on validation episodes
     e.max_steps = 1000
     e.batch = 128  # episodes at once
@@ -180,6 +180,7 @@ def _gpu(c: ConfigDict) -> None:
         t.steps, t.batch_size = steps, 512
         t.steps_per_dispatch, t.checkpoint_every = 500, 10_000
     c.paper_rewards.steps, c.paper_rewards.batch_size = 100_000, 128
+    c.discriminator.steps, c.value.steps = 20_000, 50_000
     e = c.evaluation
     e.episodes, e.validation_episodes, e.batch = 100, 100, 512
 
