@@ -23,6 +23,10 @@ VALIDATION, TEST = 10_000, 20_000
 """First seeds of the episodes that choose a scale, and of those that are reported."""
 
 
+Act = Callable[[Any, Any, Array, Array, Any], Array]
+"""Actions from (parameters, scale, keys, step, observations)."""
+
+
 class Method(NamedTuple):
     """One way to act: its models, and how its guidance scale is set."""
 
@@ -49,10 +53,14 @@ def evaluate(
     """
     folder.mkdir(parents=True, exist_ok=True)
     results: dict[str, Any] = {}
+    # Methods that differ in parameters or scale alone share one compiled program.
+    acts: dict[Any, Act] = {}
     for name, method in methods(config, model, trained).items():
         path = folder / f"{name}.npz"
         if not path.exists():
-            save(path, run(config, prepared, model, name, method))
+            key = (method.eps_fn, method.rank_by)
+            act = acts.setdefault(key, make_act(config, prepared, model, method))
+            save(path, run(config, act, name, method))
         with np.load(path) as file:
             results[name] = summarise(config, {k: file[k] for k in file.files})
         print(f"{name}: score {results[name]['score'][0]:.1f}", flush=True)
@@ -132,10 +140,8 @@ def methods(
     return rows
 
 
-def run(
-    config: ConfigDict, prepared: Any, model: tasks.Model, name: str, method: Method
-) -> dict[str, Any]:
-    """All seeds of one method on the test episodes, after choosing its scale."""
+def make_act(config: ConfigDict, prepared: Any, model: tasks.Model, method: Method) -> Act:
+    """Actions of one method, compiled."""
     e, task = config.evaluation, d.LOCOMOTION[config.task]
 
     @jax.jit
@@ -151,6 +157,13 @@ def run(
             num_candidates=e.candidates,
         )
         return controller(keys, step, obs)
+
+    return act
+
+
+def run(config: ConfigDict, act: Act, name: str, method: Method) -> dict[str, Any]:
+    """All seeds of one method on the test episodes, after choosing its scale."""
+    e = config.evaluation
 
     def episodes(params: Any, scale: float, first: int, count: int, record: int) -> list:
         parts = []
