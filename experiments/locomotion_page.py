@@ -120,7 +120,7 @@ reaches {reward["gap_auroc"]:.3f}.
 
 ![fvu](figures/fvu.png)
 
-Base, steered and expert on the same episode (every fourth step):
+Base, steered (`score-chosen`) and expert on the same episode (every fourth step):
 
 ![film](figures/film.gif)
 
@@ -166,7 +166,7 @@ def draw_film(path: Path, task: str, evaluation: Path) -> None:
     """Base, steered base and expert on one episode, if they were recorded."""
     shown = {
         "unsteered": figures.BASE,
-        "score": figures.STEERED,
+        "score-chosen": figures.STEERED,
         "expert": figures.EXPERT,
     }
     bodies = {}
