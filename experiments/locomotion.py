@@ -87,7 +87,9 @@ def check(config: ConfigDict) -> None:
         tasks.build_reward(config[name], model)
     choose("expert.init", config.expert.init, ("base", "scratch"))
     for spec in (config.data.base, config.data.expert):
-        d.parse_source(spec)
+        kind, rest = d.parse_source(spec)
+        if kind == "collect":
+            d.read_index(rest.partition("/")[0])
 
 
 def announce(config: ConfigDict) -> None:

@@ -38,6 +38,14 @@ def test_every_locomotion_preset_builds(task, preset):
     locomotion_experiment.check(locomotion.get_config(f"{task},{preset},d4rl"))
 
 
+def test_missing_policies_are_named_before_any_work():
+    config = locomotion.get_config("hopper,smoke")
+    with config.unlocked():
+        config.data.base = "collect:ant/expert"
+    with pytest.raises(ValueError, match=r"no policies for 'ant'; .* use other data"):
+        locomotion_experiment.check(config)
+
+
 def test_all_presets_have_the_same_keys():
     for module, every in (
         (maze2d, EVERY),

@@ -36,7 +36,8 @@ def read_index(task: str, folder: Path | None = None) -> dict[str, Any]:
     if not path.is_file():
         raise ValueError(
             f"{path}: no policies for {task!r}; there are some for: "
-            f"{', '.join(t for t in LOCOMOTION if snapshot_folder(t).is_dir()) or 'none'}"
+            f"{', '.join(t for t in LOCOMOTION if snapshot_folder(t).is_dir()) or 'none'}; "
+            "use other data (d4rl:, minari:, a path), or train one (experiments/collect.py)"
         )
     return json.loads(path.read_text())
 
