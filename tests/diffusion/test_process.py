@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diffreward.diffusion import (
+    check_prediction,
     clip_x_0,
     cosine,
     eps_of_mean,
@@ -41,7 +42,7 @@ def test_every_reading_of_the_truth(t, x_0, eps):
 
 def test_unknown_prediction_is_named():
     with pytest.raises(ValueError, match=r"unknown prediction 'x0'.*x_0"):
-        to_eps.__wrapped__(SCHEDULE, "x0", jnp.zeros(1), jnp.int32(0), jnp.zeros(1))
+        check_prediction("x0")
 
 
 def test_posterior_mean_at_zero_is_x_0():

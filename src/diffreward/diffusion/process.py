@@ -1,9 +1,10 @@
-"""The forward process, its posterior, and the four readings of one prediction.
+"""The forward process, its posterior, and the readings of one prediction.
 
-A diffusion model may output the noise ``eps``, the clean sample ``x_0``, the velocity
-``v = sqrt(alpha_bar) eps - sigma x_0`` (Salimans & Ho, 2022) or the score. Inside the
-project a model is always an :class:`~diffreward.types.EpsFn`; ``to_eps`` and ``from_eps``
-are the only doors.
+A diffusion model may output the noise ``eps``, the clean sample ``x_0``, their rotation
+``v = sqrt(alpha_bar) eps - sigma x_0`` (Salimans & Ho, 2022), the score, or, in a flow, the
+``velocity`` dx/dt. Inside the project a model is always an
+:class:`~diffreward.types.EpsFn`; ``eps_of_output`` (which ``to_eps`` applies to a schedule)
+and ``from_eps`` are the only doors.
 """
 
 from typing import Literal, get_args
@@ -13,12 +14,51 @@ from jaxtyping import Array
 from diffreward.diffusion.schedule import Schedule
 from diffreward.types import EpsFn, Sample, Step
 
-Prediction = Literal["eps", "x_0", "v", "score"]
+Prediction = Literal["eps", "x_0", "v", "score", "velocity"]
 
 
 def q_sample(schedule: Schedule, x_0: Sample, t: Step, eps: Sample) -> Sample:
     """Draws x_t ~ q(x_t | x_0) = N(sqrt(alpha_bar) x_0, sigma^2 I) from given noise."""
     return schedule.sqrt_alpha_bar[t] * x_0 + schedule.sigma[t] * eps
+
+
+def eps_of_output(
+    prediction: Prediction,
+    alpha: Array,
+    sigma: Array,
+    x: Sample,
+    output: Sample,
+    slopes: tuple[Array, Array] | None = None,
+) -> Sample:
+    """Reads a model output as predicted noise, for x = alpha x_0 + sigma eps.
+
+    Args:
+        prediction: kind of the output.
+        alpha: signal level.
+        sigma: noise level.
+        x: what the model saw.
+        output: what it said.
+        slopes: time derivatives of alpha and sigma, which a ``velocity`` (the time
+            derivative of x; eps - x_0 in a rectified flow) is made of.
+
+    Raises:
+        ValueError: for a kind that is unknown, or not a reading of the noise, or a
+            velocity without slopes.
+    """
+    if prediction == "eps":
+        return output
+    if prediction == "x_0":
+        return (x - alpha * output) / sigma
+    if prediction == "v":
+        return alpha * output + sigma * x
+    if prediction == "score":
+        return -sigma * output
+    if prediction == "velocity":
+        if slopes is None:
+            raise ValueError(_NO_SLOPES)
+        d_alpha, d_sigma = slopes
+        return (alpha * output - d_alpha * x) / (alpha * d_sigma - d_alpha * sigma)
+    raise ValueError(_unknown_prediction(prediction))
 
 
 def to_eps(
@@ -30,15 +70,7 @@ def to_eps(
 ) -> Sample:
     """Reads a model output of the named kind as predicted noise."""
     a, s = schedule.sqrt_alpha_bar[t], schedule.sigma[t]
-    if prediction == "eps":
-        return output
-    if prediction == "x_0":
-        return (x_t - a * output) / s
-    if prediction == "v":
-        return a * output + s * x_t
-    if prediction == "score":
-        return -s * output
-    raise ValueError(_unknown_prediction(prediction))
+    return eps_of_output(prediction, a, s, x_t, output)
 
 
 def from_eps(
@@ -59,6 +91,8 @@ def from_eps(
         return (eps - s * x_t) / a
     if prediction == "score":
         return -eps / s
+    if prediction == "velocity":
+        raise ValueError(_NO_SLOPES)
     raise ValueError(_unknown_prediction(prediction))
 
 
@@ -93,6 +127,30 @@ def clip_x_0(eps_fn: EpsFn, schedule: Schedule, limit: float) -> EpsFn:
     return clipped
 
 
+_NO_SLOPES = (
+    "a velocity is a time derivative, which a discrete schedule does not have; declare "
+    "the model's process, such as rectified_flow()"
+)
+
+NOT_A_SCORE = {
+    "consistency": "it maps x_t to the end of its path, which is not E[x_0 | x_t], so "
+    "it has no score; use the diffusion model it was distilled from",
+}
+"""Kinds of model that cannot be converted, and why."""
+
+
+def check_prediction(prediction: object) -> None:
+    """Accepts the kinds of prediction that are readings of the noise.
+
+    Raises:
+        ValueError: for any other, with the reason where one is known.
+    """
+    if prediction not in get_args(Prediction):
+        raise ValueError(_unknown_prediction(prediction))
+
+
 def _unknown_prediction(prediction: object) -> str:
+    if prediction in NOT_A_SCORE:
+        return f"a {prediction} model cannot be paired: {NOT_A_SCORE[str(prediction)]}"
     names = ", ".join(get_args(Prediction))
     return f"unknown prediction {prediction!r}; use one of: {names}"

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
+from scipy.special import expit
 
 
 class Schedule(NamedTuple):
@@ -60,6 +61,19 @@ def from_beta(beta: np.ndarray) -> Schedule:
         beta * (1 - alpha_bar_prev) / noise,
     )
     return Schedule(*(jnp.asarray(c, jnp.float32) for c in columns))
+
+
+def from_log_snr(log_snr: np.ndarray) -> Schedule:
+    """The schedule whose levels have the given, strictly falling log-SNRs.
+
+    Raises:
+        ValueError: if they do not fall strictly.
+    """
+    log_snr = np.asarray(log_snr, np.float64)
+    if log_snr.ndim != 1 or log_snr.size == 0 or np.any(np.diff(log_snr) >= 0):
+        raise ValueError(f"log_snr must be a strictly falling vector, got {log_snr}")
+    alpha_bar = expit(log_snr)
+    return from_beta(1 - alpha_bar / np.concatenate([[1.0], alpha_bar[:-1]]))
 
 
 def cosine(num_steps: int, *, offset: float = 0.008, max_beta: float = 0.999) -> Schedule:

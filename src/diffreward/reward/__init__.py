@@ -9,7 +9,6 @@ from diffreward.reward.alignment import (
 )
 from diffreward.reward.log_ratio import elbo_weights, log_ratio
 from diffreward.reward.pair import (
-    Diffusion,
     Pair,
     make_pair,
     posterior_means,
@@ -18,7 +17,6 @@ from diffreward.reward.pair import (
 
 __all__ = [
     "Alignment",
-    "Diffusion",
     "Pair",
     "Preset",
     "align",

@@ -5,17 +5,18 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Array
 
-from diffreward.data.normaliser import Normaliser
-from diffreward.diffusion import Schedule, from_eps, posterior_mean
+from diffreward.diffusion import (
+    DiffusionModel,
+    Schedule,
+    check_prediction,
+    common_schedule,
+    covers,
+    from_eps,
+    posterior_mean,
+    relative_coordinates,
+    to_eps_fn,
+)
 from diffreward.types import EpsFn, Sample, Step
-
-
-class Diffusion(NamedTuple):
-    """A frozen diffusion model: its noise prediction and the space it lives in."""
-
-    eps_fn: EpsFn
-    schedule: Schedule
-    normaliser: Normaliser
 
 
 class Pair(NamedTuple):
@@ -26,52 +27,48 @@ class Pair(NamedTuple):
     schedule: Schedule
 
 
-def make_pair(base: Diffusion, expert: Diffusion) -> Pair:
-    """Puts two models into the base's coordinates, exactly or not at all.
+def make_pair(
+    base: DiffusionModel, expert: DiffusionModel, schedule: Schedule | None = None
+) -> Pair:
+    """Puts two models of any convention into the base's coordinates, at common levels.
 
-    Coordinates that differ by a shift are converted: if the expert sees
-    ``y = x + b``, then ``y_t = x_t + sqrt(alpha_bar_t) b`` with the same noise. A
-    difference of scale changes the noise level per dimension, for which no single
-    level of the expert is right, so it is refused.
+    Every conversion is exact for exact models (see :mod:`diffreward.diffusion.model`):
+    kinds of prediction, forward processes and numbers of steps by equal log-SNR,
+    coordinates by one factor and a shift.
+
+    Args:
+        base: first model; samples of the pair live in its coordinates.
+        expert: second model.
+        schedule: levels of the pair. By default the base's own if the expert covers
+            them, else the expert's, else a cosine over the range they share.
 
     Raises:
-        ValueError: if schedules or scales differ; the message has both values.
+        ValueError: if the models cannot be brought together; the message says which
+            values are in the way.
     """
-    if base.schedule.num_steps != expert.schedule.num_steps:
-        raise ValueError(
-            f"base has {base.schedule.num_steps} noise levels and expert "
-            f"{expert.schedule.num_steps}; train both on one schedule"
-        )
-    gap = np.abs(
-        np.asarray(base.schedule.alpha_bar) - np.asarray(expert.schedule.alpha_bar)
+    for model in (base, expert):
+        check_prediction(model.prediction)
+    if schedule is None:
+        schedule = _own_schedule(base, expert)
+    return Pair(
+        to_eps_fn(base, schedule, base.normaliser),
+        to_eps_fn(expert, schedule, base.normaliser),
+        schedule,
     )
-    if gap.max() > 1e-6:
-        t = int(gap.argmax())
-        raise ValueError(
-            f"schedules differ: alpha_bar[{t}] is {base.schedule.alpha_bar[t]:.6g} in "
-            f"base and {expert.schedule.alpha_bar[t]:.6g} in expert"
-        )
-    scale_b = np.asarray(base.normaliser.scale)
-    scale_e = np.asarray(expert.normaliser.scale)
-    if scale_b.shape != scale_e.shape:
-        raise ValueError(
-            f"base has {scale_b.shape[0]} dimensions and expert {scale_e.shape[0]}"
-        )
-    if not np.allclose(scale_b, scale_e, rtol=1e-6):
-        d = int(np.argmax(np.abs(scale_b / scale_e - 1)))
-        raise ValueError(
-            f"normaliser scale of dimension {d} is {scale_b[d]:.6g} in base and "
-            f"{scale_e[d]:.6g} in expert; train both models with one shared normaliser"
-        )
-    shift = (base.normaliser.shift - expert.normaliser.shift) / scale_b
 
-    if not np.any(np.asarray(shift)):
-        return Pair(base.eps_fn, expert.eps_fn, base.schedule)
 
-    def shifted(x_t: Array, t: Array) -> Array:
-        return expert.eps_fn(x_t + base.schedule.sqrt_alpha_bar[t] * shift, t)
-
-    return Pair(base.eps_fn, shifted, base.schedule)
+def _own_schedule(base: DiffusionModel, expert: DiffusionModel) -> Schedule:
+    """The base's schedule, or the expert's, or a new one: the first both models cover."""
+    factor, _ = relative_coordinates(base.normaliser, expert.normaliser)
+    shifts = (0.0, 2 * np.log(factor))  # from our log-SNR to theirs
+    known = [m.process.schedule for m in (base, expert) if m.process.schedule]
+    for schedule in known:
+        log_snr = np.log(np.asarray(schedule.snr, np.float64))
+        models = zip((base, expert), shifts, strict=True)
+        if all(covers(m.process, log_snr - shift) for m, shift in models):
+            return schedule
+    steps = max((s.num_steps for s in known), default=32)
+    return common_schedule([base.process, expert.process], steps, shifts=shifts)
 
 
 def relative_score(pair: Pair, x_t: Sample, t: Step) -> Sample:
