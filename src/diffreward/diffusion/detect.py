@@ -55,10 +55,13 @@ def detect_prediction(
     """
     if len(x_0) < 2:
         raise ValueError(f"detect_prediction needs at least 2 samples, got {len(x_0)}")
-    kinds = [k for k in get_args(Prediction) if k != "velocity" or process.slopes]
+    kinds: list[Prediction] = list(get_args(Prediction))
+    if process.slopes is None:
+        kinds.remove("velocity")
     noise_key, draw_key = jax.random.split(key)
     eps = jax.random.normal(noise_key, (len(shares), *x_0.shape))
-    centre = x_0.mean(0)
+    data = jnp.asarray(x_0)
+    centre = data.mean(0)
     times = _times(process, shares)
 
     def errors(time: Array, alpha: Array, sigma: Array, slopes: tuple, eps: Array) -> Array:
@@ -74,7 +77,7 @@ def detect_prediction(
             guesses.append((x - alpha * centre) / sigma)
             return jnp.stack([jnp.square(g - eps).mean() for g in guesses])
 
-        return jax.vmap(one)(x_0, eps)
+        return jax.vmap(one)(data, eps)
 
     table = []
     for i, time in enumerate(map(np.asarray, times)):

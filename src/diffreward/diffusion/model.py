@@ -88,14 +88,14 @@ def to_eps_fn(
         time_table = _table(times, model.process.integer)
         factor = _table(alpha * ratio / a)
         alpha, sigma = _table(alpha), _table(sigma)
-        slopes = slopes and tuple(map(_table, slopes))
+        d_tables = slopes and (_table(slopes[0]), _table(slopes[1]))
 
         def eps_fn(x_t: Array, t: Array) -> Array:
             x = factor[t] * x_t
             if offset is not None:
                 x = x + alpha[t] * offset.reshape((1,) * (x.ndim - 1) + (-1,))
             output = model.apply(x, time_table[t])
-            slope = slopes and (slopes[0][t], slopes[1][t])
+            slope = d_tables and (d_tables[0][t], d_tables[1][t])
             return eps_of_output(model.prediction, alpha[t], sigma[t], x, output, slope)
 
         return eps_fn
@@ -204,7 +204,8 @@ def common_schedule(
             for p, e in zip(processes, ends, strict=True)
         )
         raise ValueError(f"the models share no range of log-SNR ({ranges})")
-    angles = np.linspace(*np.arctan(np.exp(-np.array([high, low]) / 2)), num_steps)
+    first, last = np.arctan(np.exp(-np.array([high, low]) / 2))
+    angles = np.linspace(first, last, num_steps)
     return from_log_snr(-2 * np.log(np.tan(angles)))
 
 
