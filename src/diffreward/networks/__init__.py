@@ -1,5 +1,6 @@
 """Networks of one trajectory and a noise level: denoisers and scalar rewards."""
 
+from diffreward.networks.describe import build, describe
 from diffreward.networks.energy import EnergyDenoiser
 from diffreward.networks.layers import Activation
 from diffreward.networks.mlp import (
@@ -24,5 +25,7 @@ __all__ = [
     "TrajectoryMLP",
     "ValueFunction",
     "WindowReward",
+    "build",
+    "describe",
     "split_windows",
 ]

@@ -1,0 +1,111 @@
+"""The NumPy program of a card."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from diffreward.card.numpy_export import HELPERS, numpy_source
+from diffreward.card.reward import Reward
+
+ROWS = 64
+"""Samples per call of the network in the program."""
+
+HEADER = '''"""Scores samples with the reward of this card. Needs NumPy only.
+
+python score.py samples.npy [scores.npy]      samples: (N, {shape}), in data units
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+SHAPE = {shape_tuple}
+ROWS = {rows}
+
+
+def read_safetensors(path):
+    """Tensors of a safetensors file: a JSON header of given length, then the bytes."""
+    raw = Path(path).read_bytes()
+    start = 8 + int.from_bytes(raw[:8], "little")
+    kinds = {{"F32": np.float32, "I32": np.int32, "BOOL": np.bool_, "F64": np.float64}}
+    header = json.loads(raw[8:start])
+    header.pop("__metadata__", None)
+    tensors = {{}}
+    for name, entry in header.items():
+        first, last = entry["data_offsets"]
+        values = np.frombuffer(raw[start + first : start + last], kinds[entry["dtype"]])
+        tensors[name] = values.reshape(entry["shape"])
+    return tensors
+
+
+W = read_safetensors(Path(__file__).with_name("weights.safetensors"))
+
+
+def reward(x, t):
+    """Reward in nats of noised, normalised samples (N, ...) at levels t (N,)."""
+    x, t = np.asarray(x, np.float32), np.broadcast_to(np.asarray(t, np.int32), len(x))
+    values = []
+    for i in range(0, len(x), ROWS):
+        rows, levels = x[i : i + ROWS], t[i : i + ROWS]
+        fill = np.resize(np.arange(len(rows)), ROWS)
+        values.append(_network(rows[fill], levels[fill])[: len(rows)])
+    factor = W.get("factor")
+    values = np.concatenate(values)
+    return values if factor is None else factor[t] * values
+
+
+def score(x, seed=0, noises=4):
+    """Mean reward over noise levels of clean samples (N, ...) in data units."""
+    x = np.asarray(x, np.float32)
+    if x.shape[1:] != SHAPE:
+        raise ValueError(f"samples have shape {{x.shape[1:]}}, the card needs {{SHAPE}}")
+    if "normaliser/scale" in W:
+        x = (x - W["normaliser/shift"]) / W["normaliser/scale"]
+    a, s = W["schedule/sqrt_alpha_bar"], W["schedule/sigma"]
+    eps = np.random.default_rng(seed).standard_normal((len(a), noises, *SHAPE), np.float32)
+    total = np.zeros(len(x), np.float64)
+    for t in range(len(a)):
+        for noise in eps[t]:
+            total += reward(a[t] * x + s[t] * noise, t)
+    return (total / (len(a) * noises)).astype(np.float32)
+'''
+
+FOOTER = """
+
+if __name__ == "__main__":
+    if len(sys.argv) not in (2, 3):
+        sys.exit(__doc__)
+    scores = score(np.load(sys.argv[1]))
+    if len(sys.argv) == 3:
+        np.save(sys.argv[2], scores)
+    else:
+        print("\\n".join(f"{value:.6g}" for value in scores))
+"""
+
+
+def program(reward: Reward, shape: tuple[int, ...]) -> tuple[str, Mapping[str, Any]]:
+    """Source of the program, and the constants it reads beside the parameters.
+
+    Raises:
+        NotExportable: if the network has no NumPy form.
+    """
+    flat = flatten_dict(reward.params, sep="/")
+    named = {f"params/{k}": np.asarray(v) for k, v in flat.items()}
+
+    def batched(weights: dict[str, Any], x: jax.Array, t: jax.Array) -> jax.Array:
+        params = unflatten_dict(
+            {k.removeprefix("params/"): v for k, v in weights.items()}, sep="/"
+        )
+        return jax.vmap(lambda x, t: reward.network.apply(params, x, t))(x, t)
+
+    examples = (jnp.zeros((ROWS, *shape)), jnp.zeros(ROWS, jnp.int32))
+    body, constants = numpy_source(batched, named, *examples)
+    header = HEADER.format(shape=", ".join(map(str, shape)), shape_tuple=shape, rows=ROWS)
+    network = f"\n\ndef _network(x0, x1):\n{body}"
+    return header + HELPERS + network + FOOTER, constants

@@ -1,0 +1,246 @@
+import functools
+import json
+import os
+import re
+import subprocess
+import sys
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+import diffreward
+from diffreward.card import (
+    NotExportable,
+    Reward,
+    load,
+    network_reward,
+    numpy_source,
+    read_card,
+    save,
+    score,
+    score_samples,
+)
+from diffreward.data import Normaliser
+from diffreward.diffusion import cosine
+from diffreward.networks import (
+    DifferenceOfSquares,
+    InnerProductReward,
+    ScalarReward,
+    SingleStepRewardMLP,
+    TemporalUnet,
+    TrajectoryMLP,
+    ValueFunction,
+    WindowReward,
+    build,
+    describe,
+)
+
+SHAPE = (8, 6)
+SCHEDULE = cosine(6)
+NETWORKS = {
+    "inner": InnerProductReward(TrajectoryMLP(16, 2)),
+    "scalar": ScalarReward(TrajectoryMLP(16, 2, time_width=8)),
+    "squares": DifferenceOfSquares(TrajectoryMLP(16, 1, out_dim=8)),
+    "windows": WindowReward(SingleStepRewardMLP((8, 4), 4), 4, strided=True),
+    "value": ValueFunction(dim=16, dim_mults=(1, 2)),
+    "unet": InnerProductReward(TemporalUnet(8, (1,), attention=True)),
+}
+
+
+@functools.cache
+def parameters(name):
+    x, t = jnp.zeros(SHAPE), jnp.zeros((), jnp.int32)
+    shapes = jax.eval_shape(NETWORKS[name].init, jax.random.key(1), x, t)
+    rng = np.random.default_rng(1)
+    draw = lambda s: jnp.asarray(rng.normal(0, 0.4, s.shape).astype(np.float32))
+    # No zeros, as the biases of a fresh network are: a lost one would not show.
+    return jax.tree.map(draw, shapes)
+
+
+def made(name="inner", **parts):
+    network, params = NETWORKS[name], parameters(name)
+    parts.setdefault("factor", jnp.linspace(1.0, 2.0, SCHEDULE.num_steps))
+    parts.setdefault(
+        "normaliser",
+        Normaliser(
+            np.arange(6.0, dtype=np.float32), np.linspace(1, 2, 6, dtype=np.float32)
+        ),
+    )
+    return network_reward(network, params, SCHEDULE, "gradient_alignment", **parts)
+
+
+def samples(count=5):
+    return np.random.default_rng(7).normal(2, 2, (count, *SHAPE)).astype(np.float32)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_card_scores_the_same_after_loading_and_in_numpy_alone(name, tmp_path):
+    reward = made(name)
+    want = score_samples(reward, samples())
+    save(reward, tmp_path / "card", SHAPE)
+    loaded = diffreward.load(tmp_path / "card")
+    np.testing.assert_array_equal(score_samples(loaded, samples()), want)
+    np.save(tmp_path / "x.npy", samples())
+    # A process that cannot import anything but NumPy and the standard library.
+    blocked = ["jax", "flax", "safetensors", "diffreward", "scipy", "torch"]
+    code = (
+        f"import sys, runpy; sys.modules.update(dict.fromkeys({blocked!r}))\n"
+        f"sys.argv = ['score.py', 'x.npy', 'y.npy']\n"
+        "runpy.run_path('card/score.py', run_name='__main__')\n"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+    got = np.load(tmp_path / "y.npy")
+    np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5 * np.abs(want).max())
+
+
+def test_score_is_the_mean_over_levels_of_the_noised_reward():
+    reward = made()
+    x = samples(1)[0]
+    rng = np.random.default_rng(3)
+    eps = rng.standard_normal((6, 2, *SHAPE), np.float32)
+    y = (x - reward.normaliser.shift) / reward.normaliser.scale
+    values = [
+        reward.reward_fn(
+            jnp.asarray(SCHEDULE.sqrt_alpha_bar[t] * y + SCHEDULE.sigma[t] * e),
+            jnp.int32(t),
+        )
+        for t in range(6)
+        for e in eps[t]
+    ]
+    [got] = score_samples(reward, x[None], seed=3, num_noises=2)
+    np.testing.assert_allclose(got, np.mean(values), rtol=1e-5)
+
+
+def test_batches_and_fillers_change_nothing():
+    reward = made()
+    want = score_samples(reward, samples(7), batch_size=256)
+    np.testing.assert_allclose(
+        score_samples(reward, samples(7), batch_size=3), want, rtol=1e-5
+    )
+    with pytest.raises(ValueError, match="sample 1 holds a number that is not finite"):
+        score_samples(reward, np.stack([samples(1)[0], np.full(SHAPE, np.nan, np.float32)]))
+
+
+def test_one_sample_under_a_key(key):
+    reward = made()
+    x = jnp.asarray(samples(2))
+    a, b = (score(reward, row, key, 3) for row in x)
+    assert np.isfinite([a, b]).all()
+    assert a != b
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_network_is_built_again_from_its_description(name):
+    text = json.dumps(describe(NETWORKS[name]))
+    assert build(json.loads(text)) == NETWORKS[name]
+
+
+def test_unknown_networks_are_named():
+    with pytest.raises(ValueError, match="network Dense cannot be described"):
+        describe(nn.Dense(3))
+    with pytest.raises(ValueError, match="unknown network 'Foo'; known are DifferenceOf"):
+        build({"name": "Foo"})
+    with pytest.raises(ValueError, match="network TrajectoryMLP: .*'wdth'"):
+        build({"name": "TrajectoryMLP", "wdth": 3})
+
+
+def test_an_operation_without_numpy_form_is_named():
+    with pytest.raises(NotExportable, match="'sort'"):
+        numpy_source(lambda p, x: jnp.sort(x), {}, jnp.zeros(3))
+
+
+def test_what_the_card_says(tmp_path):
+    figure = tmp_path / "map.png"
+    figure.write_bytes(b"png")
+    made().save(
+        tmp_path / "card",
+        SHAPE,
+        provenance={"base": "abc", "expert": "def"},
+        measures={"auroc": [0.9, 0.8, 0.95]},
+        limits=["Not outside the maze."],
+        figures={"map.png": figure},
+    )
+    card = read_card(tmp_path / "card")
+    assert card["provenance"] == {"base": "abc", "expert": "def"}
+    assert card["measures"]["auroc"] == [0.9, 0.8, 0.95]
+    assert card["limits"] == ["Not outside the maze."]
+    assert (tmp_path / "card/figures/map.png").read_bytes() == b"png"
+
+
+def test_rewards_without_weights_and_folders_in_the_way(tmp_path):
+    free = Reward(lambda x, t: x.sum(), SCHEDULE, "loss_gap")
+    with pytest.raises(ValueError, match="a loss_gap reward has no weights of its own"):
+        save(free, tmp_path / "card", SHAPE)
+    save(made(), tmp_path / "card", SHAPE)
+    with pytest.raises(ValueError, match="card exists; choose another folder"):
+        save(made(), tmp_path / "card", SHAPE)
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(ValueError, match="mine exists"):
+        save(made(), tmp_path / "mine", SHAPE, replace=True)
+    save(made("scalar"), tmp_path / "card", SHAPE, replace=True)
+    assert read_card(tmp_path / "card")["network"]["name"] == "ScalarReward"
+    assert sorted(os.listdir(tmp_path)) == ["card", "mine"]
+
+
+def edit(folder, **entries):
+    path = folder / "card.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | entries))
+
+
+def damage_weights(folder):
+    raw = bytearray((folder / "weights.safetensors").read_bytes())
+    raw[-1] ^= 1
+    (folder / "weights.safetensors").write_bytes(raw)
+
+
+def lose_tensor(folder):
+    from diffreward.card import sha256
+
+    path = folder / "weights.safetensors"
+    tensors = load_file(path)
+    del tensors["params/params/net/head/bias"]
+    save_file(tensors, path)
+    edit(folder, weights_sha256=sha256(path))
+
+
+DAMAGE = {
+    "no card": (lambda f: (f / "card.json").unlink(), "is no reward card: it has no card"),
+    "not json": (lambda f: (f / "card.json").write_text("{"), r"card.json is damaged \("),
+    "foreign": (lambda f: edit(f, format="model-card"), "has format 'model-card'; this"),
+    "a list": (lambda f: (f / "card.json").write_text("[]"), "has format None"),
+    "no weights": (lambda f: (f / "weights.safetensors").unlink(), "is missing; the card"),
+    "flipped bit": (damage_weights, "is not the file the card was made with"),
+    "cut entry": (lambda f: edit(f, network={"name": "Foo"}), "unknown network 'Foo'"),
+    "lost tensor": (lose_tensor, "the weights lack params/net/head/bias"),
+    "other network": (
+        lambda f: edit(f, network=describe(InnerProductReward(TrajectoryMLP(8, 2)))),
+        r"shape \(\d+.*the network needs",
+    ),
+    "other shape": (lambda f: edit(f, shape=[8, 5]), "the network needs"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_damaged_and_foreign_cards_are_refused_in_one_line(name, tmp_path):
+    save(made(), tmp_path / "card", SHAPE)
+    harm, message = DAMAGE[name]
+    harm(tmp_path / "card")
+    with pytest.raises(ValueError, match=message) as caught:
+        load(tmp_path / "card")
+    assert not re.search("\n", str(caught.value))
+
+
+def test_a_card_without_numpy_form_says_so(tmp_path, monkeypatch):
+    from diffreward.card import files
+
+    def refuse(*_):
+        raise NotExportable("the network uses 'sort'")
+
+    monkeypatch.setattr(files, "program", refuse)
+    save(made(), tmp_path / "card", SHAPE)
+    assert not (tmp_path / "card/score.py").exists()
+    assert "No NumPy program" in read_card(tmp_path / "card")["limits"][0]
