@@ -9,10 +9,13 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "diffreward"
 ORDER = ["data", "networks", "diffusion", "reward", "card", "extract", "steer"]
 ALLOWED = {name: set(ORDER[: i + 1]) for i, name in enumerate(ORDER)}
+# The command line sees everything but experiments.
+EVERYTHING = {*ORDER, "train", "report", "measures", "interop", "cli"}
 # These know no method.
 ALLOWED |= {name: {name} for name in ("train", "report", "measures")}
 ALLOWED["interop"] = {"data", "networks", "diffusion", "interop"}
 ALLOWED["extract"] |= {"train"}
+ALLOWED["cli"] = EVERYTHING
 FOREIGN = {"torch", "gym", "mujoco_py", "d4rl", "configs", "experiments", "tests"}
 
 

@@ -1,0 +1,104 @@
+"""Samples from files: what the command line calls data."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, Int
+
+from diffreward.data import (
+    Normaliser,
+    fit_gaussian,
+    fit_limits,
+    gather,
+    make_windows,
+    read_hdf5,
+)
+
+LIMIT = 100_000
+"""Windows of an HDF5 file that are kept, evenly spaced."""
+
+
+class Samples(NamedTuple):
+    """Clean samples in data units, and which of them belong together."""
+
+    x: Float[np.ndarray, "samples ..."]
+    group: Int[np.ndarray, " samples"]
+    """Episode of every sample; splits never cut one."""
+    source: str
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one sample."""
+        return self.x.shape[1:]
+
+
+def read_samples(path: str | Path, horizon: int | None = None) -> Samples:
+    """Reads samples.
+
+    Args:
+        path: ``.npy`` with an array (samples, ...), every row its own group; ``.npz``
+            with ``x`` and optionally ``group``; or a D4RL ``.hdf5`` file, of which all
+            windows of ``horizon`` steps of [action, observation] are taken.
+        horizon: steps per sample of an HDF5 file.
+
+    Raises:
+        ValueError: naming the file and what is wrong with it.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise ValueError(f"{path} does not exist")
+    if path.suffix in (".hdf5", ".h5"):
+        if horizon is None:
+            raise ValueError(f"{path} holds episodes; give --horizon to cut windows")
+        return _windows(path, horizon)
+    if path.suffix not in (".npy", ".npz"):
+        raise ValueError(f"{path}: samples are read from .npy, .npz and .hdf5 files")
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        x = loaded if path.suffix == ".npy" else loaded["x"]
+        group = loaded["group"] if path.suffix == ".npz" and "group" in loaded else None
+    except (ValueError, OSError, KeyError, EOFError) as error:
+        raise ValueError(f"{path} cannot be read: {error}") from error
+    if x.ndim < 2 or len(x) == 0 or x.dtype.kind not in "fiu":
+        raise ValueError(
+            f"{path}: samples are numbers shaped (samples, ...), got {x.dtype}{x.shape}"
+        )
+    x = x.astype(np.float32)
+    bad = ~np.isfinite(x).reshape(len(x), -1).all(1)
+    if bad.any():
+        raise ValueError(f"{path}: sample {int(np.argmax(bad))} is not finite")
+    group = np.arange(len(x)) if group is None else np.asarray(group)
+    if group.shape != (len(x),):
+        raise ValueError(f"{path}: group has shape {group.shape}, x has {len(x)} samples")
+    return Samples(x, np.unique(group, return_inverse=True)[1], str(path))
+
+
+def _windows(path: Path, horizon: int) -> Samples:
+    episodes = read_hdf5(path)
+    if episodes.lengths.max() < horizon:
+        raise ValueError(
+            f"{path}: the longest episode has {episodes.lengths.max()} steps, fewer than "
+            f"--horizon {horizon}"
+        )
+    dim = episodes.actions.shape[1] + episodes.observations.shape[1]
+    plain = Normaliser(np.zeros(dim, np.float32), np.ones(dim, np.float32))
+    windows = make_windows(episodes, plain, horizon=horizon, pad=False)
+    # The one padded window of an episode that is too short is no sample of the model's.
+    whole = windows.last - windows.start + 1 >= horizon
+    chosen = np.flatnonzero(whole)[:: -(-int(whole.sum()) // LIMIT)]
+    x = jax.vmap(lambda i: gather(windows, i, horizon)[0])(jnp.asarray(chosen))
+    group = np.searchsorted(episodes.starts, windows.start[chosen], side="right") - 1
+    return Samples(np.asarray(x), group, str(path))
+
+
+NORMALISERS = ("limits", "gaussian", "none")
+
+
+def fit_normaliser(kind: str, samples: Samples) -> Normaliser | None:
+    """The coordinates that models were trained in, fitted again to their data."""
+    if kind == "none":
+        return None
+    return {"limits": fit_limits, "gaussian": fit_gaussian}[kind](samples.x)
