@@ -100,7 +100,7 @@ def test_the_trainers_file_has_an_average_and_a_schedule(tmp_path):
     x, t = inputs(8, 6)
     got = jax.vmap(model.apply)(jnp.asarray(x), jnp.asarray(t, jnp.int32))
     np.testing.assert_allclose(got, theirs(module, x, t), atol=1e-5)
-    np.testing.assert_allclose(model.schedule.alpha_bar, schedule.alpha_bar, rtol=1e-5)
+    np.testing.assert_allclose(model.schedule.beta, schedule.beta, rtol=1e-6)
     assert model.prediction is None
     other = read_state_dict(tmp_path / "state_3.pt", copy="model")
     weight = "mid_block1.time_mlp.1.weight"

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
 
 from diffreward.diffusion import Schedule, from_beta
 from diffreward.interop.layout import Dialect, to_params, unet_table, value_table
