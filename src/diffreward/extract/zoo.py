@@ -4,12 +4,28 @@ from collections.abc import Callable
 from pathlib import Path
 
 from diffreward.card import Reward
+from diffreward.extract.density import ito_log_ratio, ode_log_ratio
+from diffreward.extract.energy_pair import energy_pair
+from diffreward.extract.gradient_alignment import gradient_alignment
+from diffreward.extract.labels import bradley_terry, discriminator, return_regression
+from diffreward.extract.loss_gap import loss_gap
+from diffreward.extract.potential import line_potential
 from diffreward.extract.source import FitSettings, Source, check
 
 Extractor = Callable[[Source, FitSettings, int, Path | None], Reward]
 """Of (source, settings, seed, workdir)."""
 
-EXTRACTORS: dict[str, Extractor] = {}
+EXTRACTORS: dict[str, Extractor] = {
+    "gradient_alignment": gradient_alignment,
+    "loss_gap": loss_gap,
+    "ode_log_ratio": ode_log_ratio,
+    "ito_log_ratio": ito_log_ratio,
+    "line_integral": line_potential,
+    "discriminator": discriminator,
+    "bradley_terry": bradley_terry,
+    "return_regression": return_regression,
+    "energy_pair": energy_pair,
+}
 
 DEFAULT = FitSettings()
 

@@ -1,0 +1,66 @@
+"""Reward networks of the zoo: nets shown samples of any shape, in nats."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from diffreward.diffusion import Schedule
+from diffreward.extract.source import FitSettings
+from diffreward.networks import InnerProductReward, ScalarReward, TrajectoryMLP
+from diffreward.reward import value_scale
+from diffreward.types import Scalar, Step
+
+
+class LevelScaled(nn.Module):
+    """A scalar network times one number per noise level.
+
+    So a stored module and its parameters are the whole reward, in nats.
+    """
+
+    net: nn.Module
+    scales: tuple[float, ...]
+
+    @nn.compact
+    def __call__(self, x: Array, t: Step) -> Scalar:
+        """Reward of one noised sample."""
+        return jnp.asarray(self.scales, x.dtype)[t] * self.net(x, t)
+
+
+class AsTrajectory(nn.Module):
+    """Shows a sample of any shape to a network of trajectories.
+
+    ``(horizon, dim)`` stays; a vector becomes one step; more axes are flattened.
+    """
+
+    net: nn.Module
+
+    @nn.compact
+    def __call__(self, x: Array, t: Step) -> Array:
+        """The network's output; shaped like ``x`` again if it has as many numbers."""
+        out = self.net(x if x.ndim == 2 else x.reshape(1, -1), t)
+        return out.reshape(x.shape) if out.size == x.size and out.ndim else out
+
+
+def inner_product(settings: FitSettings) -> Any:
+    """The network of gradients: given, or ``<x, f(x, t)>`` with a perceptron f."""
+    return settings.network or AsTrajectory(InnerProductReward(trunk(settings)))
+
+
+def scalar(settings: FitSettings) -> Any:
+    """The network of values: given, or a perceptron with a linear read-out."""
+    return settings.network or AsTrajectory(ScalarReward(trunk(settings)))
+
+
+def trunk(settings: FitSettings) -> TrajectoryMLP:
+    """The perceptron of the settings."""
+    return TrajectoryMLP(settings.width, settings.depth)
+
+
+def score_scales(schedule: Schedule) -> tuple[float, ...]:
+    """`value_scale` of every level."""
+    levels = jnp.arange(schedule.num_steps)
+    scales = jax.vmap(lambda t: value_scale(schedule, "score", t))(levels)
+    return tuple(scales.tolist())
