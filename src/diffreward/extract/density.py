@@ -167,11 +167,15 @@ def path_log_ratio(
         gap = relative_score(pair, x_next, s + 1)
         mean = -(pair.base(x_next, s + 1) + pair.expert(x_next, s + 1))
         score_mean = mean / (2 * schedule.sigma[s + 1])
-        # |x - mu_b|^2 - |x - mu_e|^2 over 2 beta / alpha, mu = (x' + beta s) / sqrt(alpha),
-        # with x' = sqrt(alpha) x + sqrt(beta) n put in: no difference of large numbers.
-        gained = -jnp.sum(free * gap * (jnp.sqrt(beta) * noise + beta * score_mean))
+        # (|x - mu_b|^2 - |x - mu_e|^2) / (2 beta) with mu = (x' + beta s) / sqrt(alpha) and
+        # x' = sqrt(alpha) x + sqrt(beta) n put in: no difference of large numbers.
+        gained = jnp.sum(free * gap * (jnp.sqrt(beta) * noise + beta * score_mean))
         active = s >= t
-        return (jnp.where(active, x_next, x), total + active * gained), None
+        x, total = (
+            jnp.where(active, x_next, x),
+            jnp.where(active, total - gained / (1 - beta), total),
+        )
+        return (x, total), None
 
     levels = jnp.arange(schedule.num_steps - 1)
     start = (x_t, jnp.zeros((), x_t.dtype))

@@ -129,7 +129,9 @@ def loss_gap(
         a2, above = relative_signal(pair.schedule, t)
         # Levels at and below t have weight zero, and may have no finite gap.
         total = jnp.sum(rule.weights(a2, above, settings.beta) * jnp.where(above, gaps, 0))
-        return total + line_integral(pair, x_t, last(pair), source.pinned) * rule.log_ratio
+        if not rule.log_ratio:
+            return total
+        return total + line_integral(pair, x_t, last(pair), source.pinned)
 
     per_value = 2 * settings.noises * pair.schedule.num_steps
     return Reward(
