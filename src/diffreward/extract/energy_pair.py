@@ -14,24 +14,30 @@ from diffreward.diffusion import denoising_loss, draw_levels
 from diffreward.extract.network import AsTrajectory, LevelScaled, score_scales, trunk
 from diffreward.extract.source import FitSettings, Source, require, schedule_of
 from diffreward.extract.training import cost, optimise, rows, samples_of
-from diffreward.networks import EnergyDenoiser, InnerProductReward
+from diffreward.networks import EnergyDenoiser
 from diffreward.train import Task
 from diffreward.types import Params, Scalar, Step
 
 
 class EnergyDifference(nn.Module):
-    """Energy of the expert minus energy of the base, of one architecture."""
+    """Energy ``<x, f(x, t)>`` of the expert minus that of the base.
+
+    The parameters of f are stacked: base first.
+    """
 
     net: nn.Module
 
-    def setup(self) -> None:
-        """Two copies, each with its own parameters."""
-        self.base = InnerProductReward(self.net.clone(parent=None))
-        self.expert = InnerProductReward(self.net.clone(parent=None))
-
+    @nn.compact
     def __call__(self, x: Array, t: Step) -> Scalar:
         """E_expert(x_t, t) - E_base(x_t, t)."""
-        return self.expert(x, t) - self.base(x, t)
+        energies = nn.vmap(
+            lambda net: jnp.sum(x * net(x, t)),
+            variable_axes={"params": 0},
+            split_rngs={"params": True},
+            axis_size=2,
+        )
+        base, expert = energies(self.net)
+        return expert - base
 
 
 def energy_pair(
@@ -86,9 +92,8 @@ def energy_pair(
     both = optimise(
         name, task, settings, seed, workdir, data=data, population=2, data_axes=0
     )
-    member = lambda i: jax.tree.map(lambda p: p[i], both["params"])
     network = LevelScaled(EnergyDifference(net), score_scales(schedule))
-    params = {"params": {"net": {"base": member(0), "expert": member(1)}}}
+    params = {"params": {"net": both["params"]}}
     return Reward(
         reward_fn=lambda x_t, t: network.apply(params, x_t, t),
         schedule=schedule,

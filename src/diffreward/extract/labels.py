@@ -45,7 +45,7 @@ def discriminator(
 
     return train_reward(
         name,
-        scalar(settings),
+        scalar(settings, schedule),
         loss,
         lambda data, key: halves(data, key, settings.batch_size),
         source,
@@ -86,7 +86,7 @@ def bradley_terry(
 
     return train_reward(
         name,
-        scalar(settings),
+        scalar(settings, schedule),
         loss,
         lambda data, key: rows(data, key, settings.batch_size // 2),
         source,
@@ -106,8 +106,8 @@ def return_regression(
     """Regresses the true return on noised samples.
 
     The value function that guides Diffuser (Janner et al., 2022, section 3.3); its
-    minimum is the mean return of all clean samples behind x_t. In the units of the
-    returns. Reads returns, and samples of base, expert or both in that order.
+    minimum is the mean return of all clean samples behind x_t, here less the mean over
+    all. In the units of the returns. Reads returns, and samples of base, expert or both in that order.
 
     Raises:
         ValueError: without returns or samples.
@@ -118,17 +118,19 @@ def return_regression(
     if not samples:
         raise ValueError(f"{name} needs samples; give Source.base, Source.expert or both")
     x_0 = jnp.concatenate(list(samples.values()))
-    data = (x_0, jnp.asarray(source.returns, jnp.float32))
+    returns = jnp.asarray(source.returns, jnp.float32)
+    mean, spread = returns.mean(), float(jnp.maximum(returns.std(), 1e-6))
+    data = (x_0, returns - mean)
 
     def loss(reward_fn, key: Array, batch: tuple[Array, Array]) -> tuple:
         x_0, target = batch
         x_t, t, _ = noise(schedule, key, x_0, source.pinned)
         error = jnp.square(jax.vmap(reward_fn)(x_t, t) - target)
-        return error.mean(), {"r2": 1 - error.mean() / jnp.var(target)}
+        return error.mean() / spread**2, {}
 
     return train_reward(
         name,
-        scalar(settings),
+        scalar(settings, schedule, spread),
         loss,
         lambda data, key: rows(data, key, settings.batch_size),
         source,

@@ -49,9 +49,14 @@ def inner_product(settings: FitSettings) -> Any:
     return settings.network or AsTrajectory(InnerProductReward(trunk(settings)))
 
 
-def scalar(settings: FitSettings) -> Any:
-    """The network of values: given, or a perceptron with a linear read-out."""
-    return settings.network or AsTrajectory(ScalarReward(trunk(settings)))
+def scalar(settings: FitSettings, schedule: Schedule, scale: float = 1.0) -> Any:
+    """The network of values: given, or a perceptron with a linear read-out.
+
+    It is multiplied with sqrt(alpha_bar), the share of x_0 left in x_t: what noise
+    destroys no reward can know.
+    """
+    net = settings.network or AsTrajectory(ScalarReward(trunk(settings)))
+    return LevelScaled(net, tuple((scale * schedule.sqrt_alpha_bar).tolist()))
 
 
 def trunk(settings: FitSettings) -> TrajectoryMLP:
