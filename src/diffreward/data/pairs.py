@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from diffreward.data import laws
+from diffreward.data.episodes import Episodes
 from diffreward.types import PRNGKey, Sample, Scalar
 
 
@@ -117,6 +118,28 @@ def tilt_rows(
         )
     rows = np.random.default_rng(seed).choice(len(weights), count, p=weights)
     return Resampled(rows, effective)
+
+
+def episode_windows(
+    episodes: Episodes, horizon: int, columns: slice, spacing: int = 1
+) -> Float[np.ndarray, "windows horizon dim"]:
+    """Windows of some observation columns that lie inside one episode.
+
+    Their starts are ``spacing`` rows apart.
+
+    Raises:
+        ValueError: if no episode is as long as the horizon.
+    """
+    starts = [
+        np.arange(start, start + length - horizon + 1, spacing)
+        for start, length in zip(episodes.starts, episodes.lengths, strict=True)
+    ]
+    first = np.concatenate(starts)
+    if not len(first):
+        raise ValueError(
+            f"{episodes.source}: no episode has {horizon} steps; shorten the horizon"
+        )
+    return episodes.observations[first[:, None] + np.arange(horizon), columns]
 
 
 def known_pairs() -> dict[str, KnownPair]:

@@ -107,7 +107,8 @@ def return_regression(
 
     The value function that guides Diffuser (Janner et al., 2022, section 3.3); its
     minimum is the mean return of all clean samples behind x_t, here less the mean over
-    all. In the units of the returns. Reads returns, and samples of base, expert or both in that order.
+    all. In the units of the returns. Reads returns, and samples of base, expert or both
+    in that order.
 
     Raises:
         ValueError: without returns or samples.
