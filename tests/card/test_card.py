@@ -27,8 +27,11 @@ from diffreward.card import (
 from diffreward.data import Normaliser
 from diffreward.diffusion import cosine
 from diffreward.networks import (
+    AsTrajectory,
     DifferenceOfSquares,
+    EnergyDifference,
     InnerProductReward,
+    LevelScaled,
     ScalarReward,
     SingleStepRewardMLP,
     TemporalUnet,
@@ -42,7 +45,11 @@ from diffreward.networks import (
 SHAPE = (8, 6)
 SCHEDULE = cosine(6)
 NETWORKS = {
-    "inner": InnerProductReward(TrajectoryMLP(16, 2)),
+    "inner": LevelScaled(
+        AsTrajectory(InnerProductReward(TrajectoryMLP(16, 2))),
+        (1.0, 1.5, 2.0, 3.0, 4.0, 5.0),
+    ),
+    "energies": EnergyDifference(TrajectoryMLP(16, 1)),
     "scalar": ScalarReward(TrajectoryMLP(16, 2, time_width=8)),
     "squares": DifferenceOfSquares(TrajectoryMLP(16, 1, out_dim=8)),
     "windows": WindowReward(SingleStepRewardMLP((8, 4), 4), 4, strided=True),
@@ -63,7 +70,6 @@ def parameters(name):
 
 def made(name="inner", **parts):
     network, params = NETWORKS[name], parameters(name)
-    parts.setdefault("factor", jnp.linspace(1.0, 2.0, SCHEDULE.num_steps))
     parts.setdefault(
         "normaliser",
         Normaliser(
@@ -202,7 +208,7 @@ def lose_tensor(folder):
 
     path = folder / "weights.safetensors"
     tensors = load_file(path)
-    del tensors["params/params/net/head/bias"]
+    del tensors["params/params/net/net/net/head/bias"]
     save_file(tensors, path)
     edit(folder, weights_sha256=sha256(path))
 
@@ -215,7 +221,7 @@ DAMAGE = {
     "no weights": (lambda f: (f / "weights.safetensors").unlink(), "is missing; the card"),
     "flipped bit": (damage_weights, "is not the file the card was made with"),
     "cut entry": (lambda f: edit(f, network={"name": "Foo"}), "unknown network 'Foo'"),
-    "lost tensor": (lose_tensor, "the weights lack params/net/head/bias"),
+    "lost tensor": (lose_tensor, "the weights lack params/net/net/net/head/bias"),
     "other network": (
         lambda f: edit(f, network=describe(InnerProductReward(TrajectoryMLP(8, 2)))),
         r"shape \(\d+.*the network needs",

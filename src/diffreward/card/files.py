@@ -128,7 +128,6 @@ def load(folder: str | Path) -> Reward:
     try:
         network = build(card["network"])
         schedule = Schedule(*(jnp.asarray(tensors[f"schedule/{k}"]) for k in FIELDS))
-        factor = tensors.get("factor")
         normaliser = None
         if "normaliser/scale" in tensors:
             shift, scale = tensors["normaliser/shift"], tensors["normaliser/scale"]
@@ -141,7 +140,6 @@ def load(folder: str | Path) -> Reward:
         params,
         schedule,
         card["extractor"],
-        factor=None if factor is None else jnp.asarray(factor),
         normaliser=normaliser,
         cost=card["cost"],
     )
@@ -182,8 +180,6 @@ def _tensors(reward: Reward) -> dict[str, np.ndarray]:
     tensors = {f"params/{k}": v for k, v in flat_params(reward.params).items()}
     for name, values in zip(FIELDS, reward.schedule, strict=True):
         tensors[f"schedule/{name}"] = np.asarray(values)
-    if reward.factor is not None:
-        tensors["factor"] = np.asarray(reward.factor, np.float32)
     if reward.normaliser is not None:
         for name, values in reward.normaliser._asdict().items():
             tensors[f"normaliser/{name}"] = np.asarray(values, np.float32)

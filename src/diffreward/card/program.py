@@ -55,9 +55,7 @@ def reward(x, t):
         rows, levels = x[i : i + ROWS], t[i : i + ROWS]
         fill = np.resize(np.arange(len(rows)), ROWS)
         values.append(_network(rows[fill], levels[fill])[: len(rows)])
-    factor = W.get("factor")
-    values = np.concatenate(values)
-    return values if factor is None else factor[t] * values
+    return np.concatenate(values)
 
 
 def score(x, seed=0, noises=4):

@@ -14,11 +14,7 @@ from diffreward.types import Params, PRNGKey, RewardFn, Sample
 
 
 class Reward(NamedTuple):
-    """An extracted reward.
-
-    Trained ones are a network times a factor per level:
-    ``reward_fn(x_t, t) = factor[t] * network.apply(params, x_t, t)``.
-    """
+    """An extracted reward; trained ones fulfil ``reward_fn = network.apply(params, .)``."""
 
     reward_fn: RewardFn
     """Maps (x_t, t) to nats, in normalised coordinates; offsets per level are free."""
@@ -32,8 +28,6 @@ class Reward(NamedTuple):
     """From the data's own units to the coordinates of ``reward_fn``."""
     cost: dict[str, float] = {}  # noqa: RUF012 - a default nobody writes to
     """Seconds and network evaluations."""
-    factor: Float[Array, " num_steps"] | None = None
-    """None for ones."""
 
     def save(self, folder: str | Path, shape: tuple[int, ...], **parts: Any) -> None:
         """Writes a reward card; see :func:`diffreward.card.save`."""
@@ -43,21 +37,11 @@ class Reward(NamedTuple):
 
 
 def network_reward(
-    network: Any,
-    params: Params,
-    schedule: Schedule,
-    extractor: str,
-    *,
-    factor: Float[Array, " num_steps"] | None = None,
-    **parts: Any,
+    network: Any, params: Params, schedule: Schedule, extractor: str, **parts: Any
 ) -> Reward:
     """The reward of a trained network; see :class:`Reward` for the further ``parts``."""
-
-    def rho(x_t: Array, t: Array) -> Array:
-        value = network.apply(params, x_t, t)
-        return value if factor is None else factor[t] * value
-
-    return Reward(rho, schedule, extractor, network, params, factor=factor, **parts)
+    rho = lambda x_t, t: network.apply(params, x_t, t)
+    return Reward(rho, schedule, extractor, network, params, **parts)
 
 
 def score(

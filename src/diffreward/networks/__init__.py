@@ -2,6 +2,7 @@
 
 from diffreward.networks.describe import build, describe
 from diffreward.networks.energy import EnergyDenoiser
+from diffreward.networks.heads import AsTrajectory, EnergyDifference, LevelScaled
 from diffreward.networks.layers import Activation
 from diffreward.networks.mlp import (
     DifferenceOfSquares,
@@ -16,9 +17,12 @@ from diffreward.networks.value import SingleStepRewardMLP, ValueFunction
 
 __all__ = [
     "Activation",
+    "AsTrajectory",
     "DifferenceOfSquares",
     "EnergyDenoiser",
+    "EnergyDifference",
     "InnerProductReward",
+    "LevelScaled",
     "ScalarReward",
     "SingleStepRewardMLP",
     "TemporalUnet",

@@ -6,6 +6,7 @@ from typing import Any
 import flax.linen as nn
 
 from diffreward.networks.energy import EnergyDenoiser
+from diffreward.networks.heads import AsTrajectory, EnergyDifference, LevelScaled
 from diffreward.networks.mlp import (
     DifferenceOfSquares,
     InnerProductReward,
@@ -19,9 +20,12 @@ from diffreward.networks.value import SingleStepRewardMLP, ValueFunction
 KNOWN: dict[str, Any] = {
     cls.__name__: cls
     for cls in (
+        AsTrajectory,
         DifferenceOfSquares,
         EnergyDenoiser,
+        EnergyDifference,
         InnerProductReward,
+        LevelScaled,
         ScalarReward,
         SingleStepRewardMLP,
         TemporalUnet,

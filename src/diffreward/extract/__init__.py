@@ -1,0 +1,30 @@
+"""The zoo of extractors: one interface from models or samples to a reward."""
+
+from diffreward.card import Reward
+from diffreward.extract.loss_gap import WEIGHTINGS
+from diffreward.extract.source import FitSettings, Preferences, Source
+from diffreward.extract.truth import (
+    Agreement,
+    Comparison,
+    agreement,
+    compare,
+    exact_pair,
+    exact_source,
+)
+from diffreward.extract.zoo import EXTRACTORS, fit
+
+__all__ = [
+    "EXTRACTORS",
+    "WEIGHTINGS",
+    "Agreement",
+    "Comparison",
+    "FitSettings",
+    "Preferences",
+    "Reward",
+    "Source",
+    "agreement",
+    "compare",
+    "exact_pair",
+    "exact_source",
+    "fit",
+]

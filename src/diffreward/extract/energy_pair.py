@@ -1,0 +1,88 @@
+"""Two conservative denoisers, and the difference of their energies."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from diffreward.card import Reward
+from diffreward.diffusion import denoising_loss, draw_levels
+from diffreward.extract.network import score_scales, trunk
+from diffreward.extract.source import FitSettings, Source, require, schedule_of
+from diffreward.extract.training import cost, optimise, rows, samples_of
+from diffreward.networks import (
+    AsTrajectory,
+    EnergyDenoiser,
+    EnergyDifference,
+    LevelScaled,
+)
+from diffreward.train import Task
+from diffreward.types import Params
+
+
+def energy_pair(
+    source: Source, settings: FitSettings, seed: int, workdir: Path | None
+) -> Reward:
+    """Trains a conservative denoiser on either data set; their energies differ by rho.
+
+    Each predicts x_0 as the gradient of an energy (Salimans & Ho, 2021), so the
+    difference of their scores is a gradient exactly: sqrt(alpha_bar) / sigma^2 times
+    E_expert - E_base. Reads base and expert; ``settings.network`` maps a sample to one
+    of the same shape.
+
+    Raises:
+        ValueError: without samples of both.
+    """
+    name = "energy_pair"
+    require(name, source, "base", "expert")
+    began = time.perf_counter()
+    schedule, samples = schedule_of(name, source, settings), samples_of(source)
+    net = settings.network or AsTrajectory(trunk(settings))
+    denoiser, shape = EnergyDenoiser(net), samples["base"].shape[1:]
+    # Members of a population need arrays of one size; rows are drawn with replacement.
+    count = max(map(len, samples.values()))
+    data = jnp.stack([x[jnp.arange(count) % len(x)] for x in samples.values()])
+
+    def loss(params: Params, frozen: Any, key: Array, x_0: Array) -> tuple:
+        del frozen
+        level_key, noise_key = jax.random.split(key)
+        t = draw_levels(level_key, x_0.shape[0], schedule.num_steps)
+        eps = jax.random.normal(noise_key, x_0.shape)
+        # Errors of x_0 in the weight of v, as the reward is measured.
+        weight = 1 / jnp.square(schedule.sigma)
+
+        def one(x_0: Array, t: Array, eps: Array) -> Array:
+            return denoising_loss(
+                lambda x_t, t: denoiser.apply(params, x_t, t),
+                schedule,
+                x_0,
+                t,
+                eps,
+                weight=jnp.full(x_0.shape, weight[t]),
+                pinned=source.pinned,
+            )[0]
+
+        return jax.vmap(one)(x_0, t, eps).mean(), {}
+
+    task = Task(
+        init=lambda key: denoiser.init(key, jnp.zeros(shape), jnp.int32(0)),
+        loss=loss,
+        draw=lambda data, key: rows(data, key, settings.batch_size // 2),
+    )
+    both = optimise(
+        name, task, settings, seed, workdir, data=data, population=2, data_axes=0
+    )
+    network = LevelScaled(EnergyDifference(net), score_scales(schedule))
+    params = {"params": {"net": both["params"]}}
+    return Reward(
+        reward_fn=lambda x_t, t: network.apply(params, x_t, t),
+        schedule=schedule,
+        extractor=name,
+        network=network,
+        params=params,
+        normaliser=source.normaliser,
+        cost=cost(began, settings.steps * settings.batch_size, 2),
+    )

@@ -1,0 +1,145 @@
+"""Rewards learned from samples and labels alone; no diffusion model is read."""
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array
+
+from diffreward.card import Reward
+from diffreward.extract.network import scalar
+from diffreward.extract.source import FitSettings, Source, require, schedule_of
+from diffreward.extract.training import (
+    halves,
+    noise,
+    noise_at,
+    rows,
+    samples_of,
+    train_reward,
+)
+
+
+def discriminator(
+    source: Source, settings: FitSettings, seed: int, workdir: Path | None
+) -> Reward:
+    """The logit of a classifier of noised expert samples against noised base samples.
+
+    With equal numbers of both, its minimum is log p_expert / p_base at every level
+    (Goodfellow et al., 2014, proposition 1); time-conditional as the baseline of Nuti
+    et al. (2023), which steers along the sigmoid instead. Reads base and expert.
+
+    Raises:
+        ValueError: without samples of both.
+    """
+    name = "discriminator"
+    require(name, source, "base", "expert")
+    schedule, data = schedule_of(name, source, settings), samples_of(source)
+
+    def loss(reward_fn, key: Array, x_0: Array) -> tuple:
+        x_t, t, _ = noise(schedule, key, x_0, source.pinned)
+        logit = jax.vmap(reward_fn)(x_t, t)
+        label = jnp.repeat(jnp.arange(2.0), x_0.shape[0] // 2)  # base first
+        value = optax.sigmoid_binary_cross_entropy(logit, label)
+        return value.mean(), {"accuracy": ((logit > 0) == (label > 0)).mean()}
+
+    return train_reward(
+        name,
+        scalar(settings, schedule),
+        loss,
+        lambda data, key: halves(data, key, settings.batch_size),
+        source,
+        settings,
+        seed,
+        workdir,
+        data=data,
+        sample=data["base"][0],
+        schedule=schedule,
+        evaluations=1,
+    )
+
+
+def bradley_terry(
+    source: Source, settings: FitSettings, seed: int, workdir: Path | None
+) -> Reward:
+    """Fits P(preferred over other) = sigmoid of the difference of rewards.
+
+    Christiano et al. (2017), equation 1, on samples noised to one level, so that the
+    reward has a gradient at every level. The level-0 reward is the one people judge by;
+    higher up it is a smoothed one, no log density ratio. Reads preferences.
+
+    Raises:
+        ValueError: without preferences.
+    """
+    name = "bradley_terry"
+    require(name, source, "preferences")
+    schedule, labelled = schedule_of(name, source, settings), source.preferences
+    assert labelled is not None
+    data = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), labelled._asdict())
+
+    def loss(reward_fn, key: Array, batch: dict[str, Array]) -> tuple:
+        x_t, t, _ = noise(schedule, key, batch["preferred"], source.pinned)
+        eps = jax.random.normal(jax.random.fold_in(key, 1), x_t.shape)
+        other = noise_at(schedule, batch["other"], t, eps, source.pinned)
+        margin = jax.vmap(reward_fn)(x_t, t) - jax.vmap(reward_fn)(other, t)
+        return jax.nn.softplus(-margin).mean(), {"accuracy": (margin > 0).mean()}
+
+    return train_reward(
+        name,
+        scalar(settings, schedule),
+        loss,
+        lambda data, key: rows(data, key, settings.batch_size // 2),
+        source,
+        settings,
+        seed,
+        workdir,
+        data=data,
+        sample=data["preferred"][0],
+        schedule=schedule,
+        evaluations=1,
+    )
+
+
+def return_regression(
+    source: Source, settings: FitSettings, seed: int, workdir: Path | None
+) -> Reward:
+    """Regresses the true return on noised samples.
+
+    The value function that guides Diffuser (Janner et al., 2022, section 3.3); its
+    minimum is the mean return of all clean samples behind x_t, here less the mean over
+    all. In the units of the returns. Reads returns, and samples of base, expert or both
+    in that order.
+
+    Raises:
+        ValueError: without returns or samples.
+    """
+    name = "return_regression"
+    require(name, source, "returns")
+    schedule, samples = schedule_of(name, source, settings), samples_of(source)
+    if not samples:
+        raise ValueError(f"{name} needs samples; give Source.base, Source.expert or both")
+    x_0 = jnp.concatenate(list(samples.values()))
+    returns = jnp.asarray(source.returns, jnp.float32)
+    mean, spread = returns.mean(), float(jnp.maximum(returns.std(), 1e-6))
+    data = (x_0, returns - mean)
+
+    def loss(reward_fn, key: Array, batch: tuple[Array, Array]) -> tuple:
+        x_0, target = batch
+        x_t, t, _ = noise(schedule, key, x_0, source.pinned)
+        error = jnp.square(jax.vmap(reward_fn)(x_t, t) - target)
+        return error.mean() / spread**2, {}
+
+    return train_reward(
+        name,
+        scalar(settings, schedule, spread),
+        loss,
+        lambda data, key: rows(data, key, settings.batch_size),
+        source,
+        settings,
+        seed,
+        workdir,
+        data=data,
+        sample=x_0[0],
+        schedule=schedule,
+        evaluations=1,
+    )

@@ -1,0 +1,127 @@
+"""Extractors against a known truth: what they are given, and how far off they are."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+from scipy.stats import spearmanr
+
+from diffreward.data import laws
+from diffreward.data.pairs import KnownPair
+from diffreward.diffusion import Schedule, q_sample
+from diffreward.extract.source import Preferences, Source
+from diffreward.reward import Pair
+from diffreward.types import EpsFn, PRNGKey, RewardFn
+
+CHUNK = 16
+"""Samples measured at once; bounds the memory."""
+
+
+def exact_pair(known: KnownPair, schedule: Schedule) -> Pair:
+    """Exact models of both laws."""
+
+    def model(law: laws.Mixture) -> EpsFn:
+        return lambda x_t, t: laws.eps(law, x_t, schedule.alpha_bar[t])
+
+    return Pair(model(known.base), model(known.expert), schedule)
+
+
+def exact_source(known: KnownPair, schedule: Schedule, key: PRNGKey, count: int) -> Source:
+    """Exact models, ``count`` samples of each law, their true returns, and preferences.
+
+    The return is the clean log ratio; of two random samples the better is preferred with
+    the probability of Bradley & Terry (1952).
+    """
+    base_key, expert_key, order_key, choice_key = jax.random.split(key, 4)
+    base = known.sample("base", base_key, count)
+    expert = known.sample("expert", expert_key, count)
+    x_0 = jnp.concatenate([base, expert])
+    returns = jax.vmap(lambda x: known.reward(x, jnp.ones(())))(x_0)
+    i, j = jax.random.permutation(order_key, len(x_0)).reshape(2, -1)
+    first = jax.random.bernoulli(choice_key, jax.nn.sigmoid(returns[i] - returns[j]))
+    better, worse = jnp.where(first, i, j), jnp.where(first, j, i)
+    return Source(
+        pair=exact_pair(known, schedule),
+        base=base,
+        expert=expert,
+        returns=returns,
+        preferences=Preferences(x_0[better], x_0[worse]),
+    )
+
+
+class Comparison(NamedTuple):
+    """A reward beside the true one at noised samples, per sample and level."""
+
+    residual: Float[np.ndarray, "count num_steps"]
+    """w ||grad rho - h||^2 in the weight sigma^2 / alpha_bar of the score preset."""
+    signal: Float[np.ndarray, "count num_steps"]
+    """w ||h||^2 with the true relative score h."""
+    value: Float[np.ndarray, "count num_steps"]
+    truth: Float[np.ndarray, "count num_steps"]
+
+
+def compare(
+    reward_fn: RewardFn,
+    true_fn: RewardFn,
+    schedule: Schedule,
+    key: PRNGKey,
+    x_0: Float[Array, "count ..."],
+) -> Comparison:
+    """Evaluates two rewards and their gradients at every level of clean samples."""
+
+    def level(x_0: Array, t: Array, key: Array) -> tuple:
+        x_t = q_sample(schedule, x_0, t, jax.random.normal(key, x_0.shape))
+        value, gradient = jax.value_and_grad(reward_fn)(x_t, t)
+        truth, score = jax.value_and_grad(true_fn)(x_t, t)
+        weight = jnp.square(schedule.sigma[t]) / schedule.alpha_bar[t]
+        square = lambda v: weight * jnp.sum(jnp.square(v))
+        return square(gradient - score), square(score), value, truth
+
+    def one(args: tuple[Array, Array]) -> tuple:
+        levels = jnp.arange(schedule.num_steps)
+        keys = jax.random.split(args[1], schedule.num_steps)
+        return jax.vmap(level, in_axes=(None, 0, 0))(args[0], levels, keys)
+
+    run = jax.jit(lambda x, k: jax.lax.map(one, (x, k), batch_size=CHUNK))
+    return Comparison(*map(np.asarray, run(x_0, jax.random.split(key, len(x_0)))))
+
+
+class Agreement(NamedTuple):
+    """How far a reward is from the true one; 0, 0 and 1 are perfect."""
+
+    gradient_error: float
+    """Root of E w ||grad rho - h||^2 / E w ||h||^2 over levels and samples."""
+    gradient_error_se: float
+    """Standard error of that root, over samples."""
+    value_error: float
+    """Root mean squared error over the truth's spread, both centred per level."""
+    rank_correlation: float
+    """Spearman's, mean over levels."""
+
+
+def agreement(found: Comparison, levels: slice = slice(None)) -> Agreement:
+    """Summary of a comparison over some levels, all by default."""
+    residual, signal = (
+        np.asarray(x[:, levels], np.float64).sum(1) for x in (found.residual, found.signal)
+    )
+    ratio = residual.sum() / signal.sum()
+    # The ratio of two means varies as the mean of what each sample adds to it.
+    spread = np.std(residual - ratio * signal, ddof=1) / np.sqrt(len(signal))
+    root = float(np.sqrt(ratio))
+    error = spread / signal.mean() / (2 * max(root, 1e-12))
+    value, truth = (
+        np.asarray(x[:, levels], np.float64) for x in (found.value, found.truth)
+    )
+    centre = lambda x: x - x.mean(0)
+    off = np.square(centre(value) - centre(truth)).sum() / np.square(centre(truth)).sum()
+    ranks = [_spearman(v, r) for v, r in zip(value.T, truth.T, strict=True)]
+    return Agreement(root, float(error), float(np.sqrt(off)), float(np.mean(ranks)))
+
+
+def _spearman(x: np.ndarray, y: np.ndarray) -> float:
+    """Rank correlation; 0 for a constant."""
+    if not (np.ptp(x) and np.ptp(y)):
+        return 0.0
+    return float(spearmanr(x, y).statistic)

@@ -1,0 +1,63 @@
+"""Extractors by name."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from diffreward.card import Reward
+from diffreward.extract.density import ito_log_ratio, ode_log_ratio
+from diffreward.extract.energy_pair import energy_pair
+from diffreward.extract.gradient_alignment import gradient_alignment
+from diffreward.extract.labels import bradley_terry, discriminator, return_regression
+from diffreward.extract.loss_gap import loss_gap
+from diffreward.extract.potential import line_potential
+from diffreward.extract.source import FitSettings, Source, check
+
+Extractor = Callable[[Source, FitSettings, int, Path | None], Reward]
+"""Of (source, settings, seed, workdir)."""
+
+EXTRACTORS: dict[str, Extractor] = {
+    "gradient_alignment": gradient_alignment,
+    "loss_gap": loss_gap,
+    "ode_log_ratio": ode_log_ratio,
+    "ito_log_ratio": ito_log_ratio,
+    "line_integral": line_potential,
+    "discriminator": discriminator,
+    "bradley_terry": bradley_terry,
+    "return_regression": return_regression,
+    "energy_pair": energy_pair,
+}
+
+DEFAULT = FitSettings()
+
+
+def fit(
+    extractor: str,
+    source: Source,
+    settings: FitSettings = DEFAULT,
+    *,
+    seed: int = 0,
+    workdir: str | Path | None = None,
+) -> Reward:
+    """Extracts a reward with the named method.
+
+    Args:
+        extractor: a key of ``EXTRACTORS``.
+        source: models, samples and labels; see the extractor for what it reads.
+        settings: compute and choices.
+        seed: of parameters, batches and noises.
+        workdir: folder of the training run, which a later call with the same arguments
+            resumes; a temporary one by default. Extractors that train nothing write
+            nothing.
+
+    Returns:
+        The reward, in nats up to an offset per level where the method allows it.
+
+    Raises:
+        ValueError: for an unknown extractor, or a source without what it needs.
+    """
+    if extractor not in EXTRACTORS:
+        names = ", ".join(EXTRACTORS)
+        raise ValueError(f"unknown extractor {extractor!r}; use one of: {names}")
+    check(extractor, source)
+    folder = None if workdir is None else Path(workdir)
+    return EXTRACTORS[extractor](source, settings, seed, folder)

@@ -1,0 +1,60 @@
+"""Reward networks as whole rewards: any sample shape, nats, differences of energies."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from diffreward.types import Scalar, Step
+
+
+class LevelScaled(nn.Module):
+    """A scalar network times one number per noise level.
+
+    So a stored module and its parameters are the whole reward, in nats.
+    """
+
+    net: nn.Module
+    scales: tuple[float, ...]
+
+    @nn.compact
+    def __call__(self, x: Array, t: Step) -> Scalar:
+        """Reward of one noised sample."""
+        chosen = jnp.arange(len(self.scales)) == t
+        scale = jnp.where(chosen, jnp.asarray(self.scales, x.dtype), 0).sum()
+        return scale * self.net(x, t)
+
+
+class AsTrajectory(nn.Module):
+    """Shows a sample of any shape to a network of trajectories.
+
+    ``(horizon, dim)`` stays; a vector becomes one step; more axes are flattened.
+    """
+
+    net: nn.Module
+
+    @nn.compact
+    def __call__(self, x: Array, t: Step) -> Array:
+        """The network's output; shaped like ``x`` again if it has as many numbers."""
+        out = self.net(x if x.ndim == 2 else x.reshape(1, -1), t)
+        return out.reshape(x.shape) if out.size == x.size and out.ndim else out
+
+
+class EnergyDifference(nn.Module):
+    """Energy ``<x, f(x, t)>`` of the expert minus that of the base.
+
+    The parameters of f are stacked: base first.
+    """
+
+    net: nn.Module
+
+    @nn.compact
+    def __call__(self, x: Array, t: Step) -> Scalar:
+        """E_expert(x_t, t) - E_base(x_t, t)."""
+        energies = nn.vmap(
+            lambda net: jnp.sum(x * net(x, t)),
+            variable_axes={"params": 0},
+            split_rngs={"params": True},
+            axis_size=2,
+        )
+        base, expert = energies(self.net)
+        return expert - base
