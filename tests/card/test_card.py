@@ -148,7 +148,9 @@ def test_a_network_is_built_again_from_its_description(name):
 def test_unknown_networks_are_named():
     with pytest.raises(ValueError, match="network Dense cannot be described"):
         describe(nn.Dense(3))
-    with pytest.raises(ValueError, match="unknown network 'Foo'; known are DifferenceOf"):
+    with pytest.raises(
+        ValueError, match="unknown network 'Foo'; known are AsTrajectory, DifferenceOf"
+    ):
         build({"name": "Foo"})
     with pytest.raises(ValueError, match="network TrajectoryMLP: .*'wdth'"):
         build({"name": "TrajectoryMLP", "wdth": 3})

@@ -59,6 +59,7 @@ def extract(args: argparse.Namespace) -> None:
         width=args.width,
         depth=args.depth,
         progress=True,
+        steps_per_dispatch=50,
     )
     source = Source(pair=pair, base=x[rows["train"]], pinned=pinned, normaliser=normaliser)
     # The run stands beside the card until the card does: an interrupted one goes on.

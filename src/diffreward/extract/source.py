@@ -65,6 +65,8 @@ class FitSettings(NamedTuple):
     """Hutchinson probes of ``ode_log_ratio``; 0 for the exact divergence."""
     steps_per_dispatch: int = 500
     """Optimiser steps per compiled call."""
+    progress: bool = False
+    """Show the progress of training on stderr."""
 
 
 def require(extractor: str, source: Source, *parts: str) -> None:

@@ -105,7 +105,7 @@ def optimise(
             steps_per_dispatch=min(settings.steps, settings.steps_per_dispatch),
             log_every=settings.steps_per_dispatch,
             checkpoint_every=settings.steps,
-            progress=False,
+            progress=settings.progress,
         )
         return jax.device_get(state.ema_params)
 
