@@ -1,0 +1,1 @@
+"""Measures of any reward: ranking, calibration, distances, regret, steering."""
