@@ -1,1 +1,82 @@
 """Measures of any reward: ranking, calibration, distances, regret, steering."""
+
+from diffreward.measures.calibration import (
+    Calibration,
+    Fit,
+    Reliability,
+    calibration,
+    calibration_slope,
+    reliability_curve,
+)
+from diffreward.measures.canonical import (
+    Coverage,
+    PolicyFn,
+    TransitionFn,
+    TransitionReward,
+    Transitions,
+    direction_distance,
+    draw_coverage,
+)
+from diffreward.measures.dard import (
+    dard_canonical,
+    dard_canonical_table,
+    dard_distance,
+    dard_distance_table,
+)
+from diffreward.measures.epic import (
+    epic_canonical,
+    epic_canonical_table,
+    epic_distance,
+    epic_distance_table,
+)
+from diffreward.measures.interval import Interval, bootstrap
+from diffreward.measures.ranking import (
+    Band,
+    auroc,
+    preference_accuracy,
+    rank_correlation,
+    rank_correlation_by_band,
+)
+from diffreward.measures.starc import (
+    minimal_canonical_table,
+    starc_distance,
+    starc_distance_table,
+    val_canonical,
+    val_canonical_table,
+)
+
+__all__ = [
+    "Band",
+    "Calibration",
+    "Coverage",
+    "Fit",
+    "Interval",
+    "PolicyFn",
+    "Reliability",
+    "TransitionFn",
+    "TransitionReward",
+    "Transitions",
+    "auroc",
+    "bootstrap",
+    "calibration",
+    "calibration_slope",
+    "dard_canonical",
+    "dard_canonical_table",
+    "dard_distance",
+    "dard_distance_table",
+    "direction_distance",
+    "draw_coverage",
+    "epic_canonical",
+    "epic_canonical_table",
+    "epic_distance",
+    "epic_distance_table",
+    "minimal_canonical_table",
+    "preference_accuracy",
+    "rank_correlation",
+    "rank_correlation_by_band",
+    "reliability_curve",
+    "starc_distance",
+    "starc_distance_table",
+    "val_canonical",
+    "val_canonical_table",
+]
