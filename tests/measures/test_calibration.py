@@ -7,8 +7,8 @@ from scipy.special import expit
 from scipy.stats import norm
 
 from diffreward.measures.calibration import (
-    calibration,
     calibration_slope,
+    measure_calibration,
     reliability_curve,
 )
 
@@ -35,7 +35,7 @@ def test_offset_is_the_log_odds_of_the_classes():
     rewards, labels = two_gaussians(num_base=N // 4)
     fit = calibration_slope(rewards + 3.0, labels)
     assert fit.offset.low < np.log(4) - 3 < fit.offset.high
-    assert calibration(rewards + 3.0, labels).offset == pytest.approx(
+    assert measure_calibration(rewards + 3.0, labels).offset == pytest.approx(
         np.log(4) - 3, abs=0.15
     )
 
@@ -64,12 +64,12 @@ def test_the_interval_covers_as_often_as_it_says():
 
 
 def test_exact_log_ratio_is_calibrated_and_a_scaled_one_is_not():
-    exact = calibration(*two_gaussians())
+    exact = measure_calibration(*two_gaussians())
     # With 8000 rows in 10 bins the error of a calibrated claim is of order
     # sqrt(2 / pi * 10 * p (1 - p) / 8000), about 0.013.
     assert exact.error < 0.025
     for scale in (0.05, 4.0):
-        wrong = calibration(*two_gaussians(scale))
+        wrong = measure_calibration(*two_gaussians(scale))
         assert wrong.error > 0.05
         assert wrong.log_loss > exact.log_loss + 0.01
         assert wrong.brier > exact.brier
@@ -80,7 +80,7 @@ def test_scores_by_hand():
     rewards = np.array([1.0, -1.0, 1.0, -1.0, 1.0, -1.0])
     labels = np.array([True, False, True, False, False, True])
     p = expit(1.0)
-    got = calibration(rewards, labels, num_bins=2)
+    got = measure_calibration(rewards, labels, num_bins=2)
     assert got.offset == pytest.approx(0.0, abs=1e-9)
     assert got.log_loss == pytest.approx(-(2 * np.log(p) + np.log(1 - p)) / 3)
     assert got.brier == pytest.approx((2 * (1 - p) ** 2 + p**2) / 3)
@@ -100,7 +100,7 @@ def test_empty_bins_are_nan_and_one_belongs_to_the_last_bin():
 def test_bad_input_is_named():
     x, labels = np.arange(4.0), np.array([False, False, True, True])
     with pytest.raises(ValueError, match="0 of 4 are expert"):
-        calibration(x, labels & False)
+        measure_calibration(x, labels & False)
     with pytest.raises(ValueError, match="separates expert from base"):
         calibration_slope(x, labels)
     with pytest.raises(ValueError, match="separates expert from base"):

@@ -85,7 +85,8 @@ def test_continuous_shaping_cancels_draw_by_draw(key):
     shaped = lambda s, a, n: 2.0 * first(s, a, n) + 0.9 * potential(n) - potential(s)
     arguments = (data, actions, step, keys[4])
     assert dard_distance(first, shaped, *arguments, 0.9) < 1e-5
-    assert dard_distance(first, shaped, *arguments, 0.5) > 0.1
+    # Shaping for another discount is a real change.
+    assert dard_distance(first, shaped, *arguments, 0.5) > 0.05
 
 
 def test_bad_dynamics_are_named():

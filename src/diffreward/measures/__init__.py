@@ -4,8 +4,8 @@ from diffreward.measures.calibration import (
     Calibration,
     Fit,
     Reliability,
-    calibration,
     calibration_slope,
+    measure_calibration,
     reliability_curve,
 )
 from diffreward.measures.canonical import (
@@ -58,7 +58,6 @@ __all__ = [
     "Transitions",
     "auroc",
     "bootstrap",
-    "calibration",
     "calibration_slope",
     "dard_canonical",
     "dard_canonical_table",
@@ -70,6 +69,7 @@ __all__ = [
     "epic_canonical_table",
     "epic_distance",
     "epic_distance_table",
+    "measure_calibration",
     "minimal_canonical_table",
     "preference_accuracy",
     "rank_correlation",

@@ -48,7 +48,9 @@ class Fit(NamedTuple):
     offset: Interval
 
 
-def calibration(rewards: Rows, is_expert: Labels, *, num_bins: int = 10) -> Calibration:
+def measure_calibration(
+    rewards: Rows, is_expert: Labels, *, num_bins: int = 10
+) -> Calibration:
     """Calibration of the claim that rewards are log ratios in nats (slope 1).
 
     Only the offset is fitted, since a relative reward leaves it free.

@@ -9,7 +9,7 @@ computed exactly, in float64.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -62,7 +62,13 @@ def evaluate(
     reward_fn: TransitionReward, transitions: Transitions
 ) -> Float[Array, " rows"]:
     """Reward of every transition of a batch."""
-    return jax.vmap(reward_fn)(*transitions)
+    return jax.jit(jax.vmap(reward_fn))(*transitions)
+
+
+def map_rows(fn: Callable[[Any], Any], rows: Any, batch_size: int) -> Any:
+    """Applies ``fn`` to every row of a tree of arrays, ``batch_size`` rows at once."""
+    size = min(batch_size, len(jax.tree.leaves(rows)[0]))
+    return jax.jit(lambda rows: jax.lax.map(fn, rows, batch_size=size))(rows)
 
 
 def direction_distance(

@@ -19,6 +19,7 @@ from diffreward.measures.canonical import (
     direction_distance,
     distribution,
     evaluate,
+    map_rows,
     size_of,
 )
 from diffreward.types import PRNGKey
@@ -68,7 +69,7 @@ def dard_canonical(
         return reward_fn(state, action, following) + terms.mean()
 
     keys = jax.random.split(key, len(transitions.state))
-    return jax.lax.map(canonical, (transitions, keys), batch_size=batch_size)
+    return map_rows(canonical, (transitions, keys), batch_size)
 
 
 def dard_distance(

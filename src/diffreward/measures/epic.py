@@ -17,6 +17,7 @@ from diffreward.measures.canonical import (
     direction_distance,
     distribution,
     evaluate,
+    map_rows,
     size_of,
 )
 
@@ -55,7 +56,7 @@ def epic_canonical(
         return jax.vmap(call)(coverage.action, coverage.state).mean()
 
     def means(states: Array) -> Array:
-        return jax.lax.map(mean_reward, states, batch_size=batch_size)
+        return map_rows(mean_reward, states, batch_size)
 
     before, after = means(transitions.state), means(transitions.next_state)
     overall = means(coverage.state).mean()

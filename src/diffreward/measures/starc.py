@@ -22,6 +22,7 @@ from diffreward.measures.canonical import (
     check_discount,
     check_dynamics,
     direction_distance,
+    map_rows,
     size_of,
 )
 from diffreward.types import PRNGKey
@@ -207,7 +208,7 @@ def starc_distance(
         return *forms, *(r(state, action, following) for r in (first, second))
 
     rows = (states, actions, keys)
-    *forms, one, two = jax.lax.map(both, rows, batch_size=batch_size)
+    *forms, one, two = map_rows(both, rows, batch_size)
     sizes = size_of(one) / (1 - discount), size_of(two) / (1 - discount)
     return direction_distance(*forms, sizes=sizes)
 
