@@ -144,7 +144,7 @@ def test_sampled_distance(key):
     p = P._replace(discount=0.5)
     states, actions = problems.every_pair(3, 2)
     potential = jnp.array([3.0, -1.0, 2.0])
-    r, q = problems.as_function(p.first), problems.as_function(p.second)
+    r = problems.as_function(p.first)
     shaped = lambda s, a, n: 2.0 * r(s, a, n) + 0.5 * potential[n] - potential[s]
     arguments = (states, actions, *rollouts(p), key, p.discount)
     few = {"num_rollouts": 8, "horizon": 25}

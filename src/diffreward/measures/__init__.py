@@ -30,6 +30,7 @@ from diffreward.measures.epic import (
     epic_distance_table,
 )
 from diffreward.measures.interval import Interval, bootstrap
+from diffreward.measures.maps import Concentration, mass_near_goal
 from diffreward.measures.ranking import (
     Band,
     auroc,
@@ -37,6 +38,7 @@ from diffreward.measures.ranking import (
     rank_correlation,
     rank_correlation_by_band,
 )
+from diffreward.measures.regret import PolicyReturns, policy_regret
 from diffreward.measures.starc import (
     minimal_canonical_table,
     starc_distance,
@@ -44,15 +46,25 @@ from diffreward.measures.starc import (
     val_canonical,
     val_canonical_table,
 )
+from diffreward.measures.steering import (
+    SteeringPoint,
+    effective_sample_size,
+    gain_at_kl,
+    mean_gain,
+    return_at_kl,
+)
 
 __all__ = [
     "Band",
     "Calibration",
+    "Concentration",
     "Coverage",
     "Fit",
     "Interval",
     "PolicyFn",
+    "PolicyReturns",
     "Reliability",
+    "SteeringPoint",
     "TransitionFn",
     "TransitionReward",
     "Transitions",
@@ -65,16 +77,22 @@ __all__ = [
     "dard_distance_table",
     "direction_distance",
     "draw_coverage",
+    "effective_sample_size",
     "epic_canonical",
     "epic_canonical_table",
     "epic_distance",
     "epic_distance_table",
+    "gain_at_kl",
+    "mass_near_goal",
+    "mean_gain",
     "measure_calibration",
     "minimal_canonical_table",
+    "policy_regret",
     "preference_accuracy",
     "rank_correlation",
     "rank_correlation_by_band",
     "reliability_curve",
+    "return_at_kl",
     "starc_distance",
     "starc_distance_table",
     "val_canonical",

@@ -1,0 +1,102 @@
+"""Curl of known fields, and of Gaussian pairs with a known rotation added."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from diffreward.diffusion import cosine
+from diffreward.reward import Pair, relative_score
+from diffreward.reward.conservativity import conservativity, curl_by_level, curl_probe
+from tests.reward.oracle import BASE, EXPERT, MIXTURE, exact_pair, exact_reward
+
+SCHEDULE = cosine(10)
+TURN = jnp.array([[0.0, -1.0], [1.0, 0.0]])
+
+
+def rotated(pair, strength):
+    """Adds ``strength * (-y, x)`` to the relative score, through the expert."""
+
+    def expert(x_t, t):
+        return pair.expert(x_t, t) - SCHEDULE.sigma[t] * strength * (TURN @ x_t)
+
+    return pair._replace(expert=expert)
+
+
+def samples(key, num=6):
+    return 1.5 * jax.random.normal(key, (num, 2))
+
+
+def test_probe_against_the_whole_jacobian(key):
+    """A nonlinear field of four entries; all sign vectors together are exact."""
+    weights = jax.random.normal(key, (4, 4))
+    field = lambda x: jnp.sin(weights @ x.ravel()).reshape(2, 2) * x[::-1]
+    x = jnp.array([[0.3, -1.0], [0.5, 2.0]])
+    j = np.asarray(jax.jacfwd(field)(x)).reshape(4, 4)
+    for free in (None, jnp.array([[True, False], [True, True]])):
+        rows = np.ones(4, bool) if free is None else np.asarray(free).ravel()
+        part = j[np.ix_(rows, rows)]
+        expected = np.sum((part - part.T) ** 2) / 4, np.sum(part**2)
+        one = lambda k, free=free: curl_probe(field, k, x, free=free)
+        draws = np.stack(jax.jit(jax.vmap(one))(jax.random.split(key, 4000)), 1)
+        error = draws.std(0, ddof=1) / 4000**0.5
+        assert (np.abs(draws.mean(0) - expected) < 5 * error + 1e-5).all()
+
+
+@pytest.mark.parametrize("expert", [EXPERT, MIXTURE], ids=["gaussian", "mixture"])
+def test_exact_pairs_have_no_curl(key, expert):
+    report = conservativity(exact_pair(BASE, expert, SCHEDULE), key, samples(key))
+    np.testing.assert_allclose(report.curl, 0, atol=1e-5)
+    assert report.explained is None
+
+
+@pytest.mark.parametrize("strength", [0.3, -2.0])
+def test_known_rotation_has_a_known_share(key, strength):
+    """The share of S + w K is 2 w^2 / (|S|^2 + 2 w^2), S symmetric, for Gaussians."""
+    pair = exact_pair(BASE, EXPERT, SCHEDULE)
+    report = conservativity(rotated(pair, strength), key, samples(key), num_probes=400)
+    for t in range(10):
+        field = lambda x, t=t: relative_score(pair, x, jnp.int32(t))
+        s = np.asarray(jax.jacfwd(field)(jnp.zeros(2)))
+        expected = 2 * strength**2 / (np.sum(s**2) + 2 * strength**2)
+        # 2400 probes; only the cross term of |J v|^2 is random.
+        assert report.curl[t] == pytest.approx(expected, rel=0.1)
+
+
+def test_a_field_of_rotation_alone_is_all_curl(key):
+    base = exact_pair(BASE, BASE, SCHEDULE)
+    report = conservativity(rotated(base, 1.0), key, samples(key))
+    np.testing.assert_allclose(report.curl, 1, atol=1e-3)
+
+
+def test_explained_share_of_a_reward(key):
+    """The exact reward of a rotated pair leaves the rotation's power unexplained."""
+    pair, x_0 = exact_pair(BASE, EXPERT, SCHEDULE), samples(key)
+    rho = exact_reward(BASE, EXPERT, SCHEDULE)
+    full = conservativity(pair, key, x_0, reward_fn=rho)
+    np.testing.assert_allclose(full.explained, 1, atol=1e-3)
+    half = conservativity(pair, key, x_0, reward_fn=lambda x, t: 0.5 * rho(x, t))
+    np.testing.assert_allclose(half.explained, 0.75, atol=1e-3)
+    turned = conservativity(rotated(pair, 2.0), key, x_0, reward_fn=rho)
+    assert (turned.explained < 0.9).all()
+
+
+def test_pinned_and_masked_entries_do_not_count(key):
+    """Rotation mixes the two entries; with one of them left out, none remains."""
+    pair = rotated(exact_pair(BASE, EXPERT, SCHEDULE), 3.0)
+    x = jnp.array([0.4, -1.0])
+    whole, _ = curl_by_level(pair, key, x)
+    assert (whole > 1).all()
+    for kwargs in (
+        {"mask": jnp.array([True, False])},
+        {"pinned": jnp.array([False, True])},
+    ):
+        part, total = curl_by_level(pair, key, x, **kwargs)
+        np.testing.assert_allclose(part, 0, atol=1e-6)
+        assert (total > 0).all()
+
+
+def test_equal_models_have_no_share(key):
+    eps = lambda x_t, t: x_t
+    report = conservativity(Pair(eps, eps, SCHEDULE), key, samples(key))
+    assert np.isnan(report.curl).all()
