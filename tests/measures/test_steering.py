@@ -24,7 +24,7 @@ def curve(kls, means, n=200, spread=0.0):
 def test_interpolates_between_scales_and_refuses_beyond():
     points = curve([0, 2, 8], [1.0, 5.0, 2.0])
     for kl, expected in ((0, 1.0), (1, 3.0), (2, 5.0), (5, 3.5), (8, 2.0)):
-        assert return_at_kl(points, kl) == pytest.approx(expected)
+        assert return_at_kl(points, float(kl)) == pytest.approx(expected)
     with pytest.raises(ValueError, match=r"KL 9 is outside \[0, 8\] nats"):
         return_at_kl(points, 9.0)
     with pytest.raises(ValueError, match="have the same KL 2"):

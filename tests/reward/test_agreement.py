@@ -48,7 +48,8 @@ def test_a_reward_at_a_noisier_level_is_flatter(key):
 
 def test_pinned_entries_give_a_conditional_ratio(key):
     x, pinned = jnp.array([0.3, -0.2]), jnp.array([True, True])
-    reward, ratio = paired_values(RHO, PAIR, key, x, pinned=pinned)
+    one = lambda k, x: paired_values(RHO, PAIR, k, x, pinned=pinned)
+    reward, ratio = jax.jit(one)(key, x)
     assert ratio == 0
     assert reward == pytest.approx(float(RHO(x, jnp.int32(0))))
 

@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from diffreward.data import laws
 from diffreward.diffusion import cosine
-from diffreward.reward import Pair, relative_score
+from diffreward.reward import Pair
 from diffreward.reward.conservativity import conservativity, curl_by_level, curl_probe
 from tests.reward.oracle import BASE, EXPERT, MIXTURE, exact_pair, exact_reward
 
@@ -23,8 +24,25 @@ def rotated(pair, strength):
     return pair._replace(expert=expert)
 
 
+def affine_score(t):
+    """S and b of the exact relative score S x + b, in float64."""
+    ab = float(SCHEDULE.alpha_bar[t])
+    parts = []
+    for law in (EXPERT, BASE):
+        mean, cov = (np.asarray(x[0], np.float64) for x in (law.means, law.covariances))
+        precision = np.linalg.inv(ab * cov + (1 - ab) * np.eye(2))
+        parts.append((-precision, np.sqrt(ab) * precision @ mean))
+    (s_e, b_e), (s_b, b_b) = parts
+    return s_e - s_b, b_e - b_b
+
+
 def samples(key, num=6):
-    return 1.5 * jax.random.normal(key, (num, 2))
+    return jax.vmap(lambda k: laws.sample(BASE, k))(jax.random.split(key, num))
+
+
+def report_of(pair, key, x_0, **kwargs):
+    run = lambda key, x_0: conservativity(pair, key, x_0, **kwargs)
+    return jax.jit(run)(key, x_0)
 
 
 def test_probe_against_the_whole_jacobian(key):
@@ -45,8 +63,9 @@ def test_probe_against_the_whole_jacobian(key):
 
 @pytest.mark.parametrize("expert", [EXPERT, MIXTURE], ids=["gaussian", "mixture"])
 def test_exact_pairs_have_no_curl(key, expert):
-    report = conservativity(exact_pair(BASE, expert, SCHEDULE), key, samples(key))
-    np.testing.assert_allclose(report.curl, 0, atol=1e-5)
+    report = report_of(exact_pair(BASE, expert, SCHEDULE), key, samples(key))
+    # At the last level the two laws agree to eight digits; the rest is rounding.
+    np.testing.assert_allclose(report.curl[:-1], 0, atol=1e-5)
     assert report.explained is None
 
 
@@ -54,49 +73,64 @@ def test_exact_pairs_have_no_curl(key, expert):
 def test_known_rotation_has_a_known_share(key, strength):
     """The share of S + w K is 2 w^2 / (|S|^2 + 2 w^2), S symmetric, for Gaussians."""
     pair = exact_pair(BASE, EXPERT, SCHEDULE)
-    report = conservativity(rotated(pair, strength), key, samples(key), num_probes=400)
+    report = report_of(rotated(pair, strength), key, samples(key), num_probes=200)
     for t in range(10):
-        field = lambda x, t=t: relative_score(pair, x, jnp.int32(t))
-        s = np.asarray(jax.jacfwd(field)(jnp.zeros(2)))
+        s, _ = affine_score(t)
         expected = 2 * strength**2 / (np.sum(s**2) + 2 * strength**2)
-        # 2400 probes; only the cross term of |J v|^2 is random.
-        assert report.curl[t] == pytest.approx(expected, rel=0.1)
+        # 1200 probes; only the cross term of |S v|^2 is random, at most all of it.
+        assert report.curl[t] == pytest.approx(expected, rel=5 / 1200**0.5)
 
 
 def test_a_field_of_rotation_alone_is_all_curl(key):
     base = exact_pair(BASE, BASE, SCHEDULE)
-    report = conservativity(rotated(base, 1.0), key, samples(key))
+    report = report_of(rotated(base, 1.0), key, samples(key))
     np.testing.assert_allclose(report.curl, 1, atol=1e-3)
 
 
 def test_explained_share_of_a_reward(key):
-    """The exact reward of a rotated pair leaves the rotation's power unexplained."""
     pair, x_0 = exact_pair(BASE, EXPERT, SCHEDULE), samples(key)
     rho = exact_reward(BASE, EXPERT, SCHEDULE)
-    full = conservativity(pair, key, x_0, reward_fn=rho)
+    full = report_of(pair, key, x_0, reward_fn=rho)
     np.testing.assert_allclose(full.explained, 1, atol=1e-3)
-    half = conservativity(pair, key, x_0, reward_fn=lambda x, t: 0.5 * rho(x, t))
+    half = report_of(pair, key, x_0, reward_fn=lambda x, t: 0.5 * rho(x, t))
     np.testing.assert_allclose(half.explained, 0.75, atol=1e-3)
-    turned = conservativity(rotated(pair, 2.0), key, x_0, reward_fn=rho)
-    assert (turned.explained < 0.9).all()
+
+
+def test_the_rotations_power_is_unexplained(key):
+    """Moments of S x + b + w K x under the diffused base, w K x being the residual."""
+    w, turn = 0.8, np.asarray(TURN, np.float64)
+    pair = rotated(exact_pair(BASE, EXPERT, SCHEDULE), w)
+    rho = exact_reward(BASE, EXPERT, SCHEDULE)
+    got = report_of(pair, key, samples(key, 4000), reward_fn=rho).explained
+    for t in range(10):
+        ab = float(SCHEDULE.alpha_bar[t])
+        mean = np.sqrt(ab) * np.asarray(BASE.means[0], np.float64)
+        cov = ab * np.asarray(BASE.covariances[0], np.float64) + (1 - ab) * np.eye(2)
+        s, b = affine_score(t)
+        power = lambda m, c, mean=mean, cov=cov: (
+            np.trace(m @ cov @ m.T) + np.sum((m @ mean + c) ** 2)
+        )
+        residual, signal = power(w * turn, 0), power(s + w * turn, b)
+        assert got[t] == pytest.approx(1 - residual / signal, abs=0.03)
 
 
 def test_pinned_and_masked_entries_do_not_count(key):
     """Rotation mixes the two entries; with one of them left out, none remains."""
     pair = rotated(exact_pair(BASE, EXPERT, SCHEDULE), 3.0)
     x = jnp.array([0.4, -1.0])
-    whole, _ = curl_by_level(pair, key, x)
+    run = lambda **kw: jax.jit(lambda k, x: curl_by_level(pair, k, x, **kw))(key, x)
+    whole, _ = run()
     assert (whole > 1).all()
     for kwargs in (
         {"mask": jnp.array([True, False])},
         {"pinned": jnp.array([False, True])},
     ):
-        part, total = curl_by_level(pair, key, x, **kwargs)
+        part, total = run(**kwargs)
         np.testing.assert_allclose(part, 0, atol=1e-6)
         assert (total > 0).all()
 
 
 def test_equal_models_have_no_share(key):
     eps = lambda x_t, t: x_t
-    report = conservativity(Pair(eps, eps, SCHEDULE), key, samples(key))
+    report = report_of(Pair(eps, eps, SCHEDULE), key, samples(key))
     assert np.isnan(report.curl).all()

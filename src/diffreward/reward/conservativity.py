@@ -39,8 +39,9 @@ def curl_probe(
     """Squared norms of the antisymmetric part of a Jacobian, and of all of it.
 
     Hutchinson's estimate: ``||A||_F^2 = E ||A v||^2`` for random signs v, with
-    ``2 A v = J v - J^T v`` from one product from each side. Both are unbiased, so take
-    means over samples before their ratio.
+    ``2 A v = J v - J^T v`` from one product from each side; likewise the symmetric part,
+    whose square adds to the total. Both numbers are unbiased and the first is never the
+    larger; take means over samples before their ratio.
 
     Args:
         field: function of a sample to an array of its shape.
@@ -59,8 +60,8 @@ def curl_probe(
     def probe(key: Array) -> tuple[Array, Array]:
         v = counted * jax.random.rademacher(key, x.shape, x.dtype)
         forward, backward = counted * push(v), counted * pull(v)[0]
-        difference = (forward - backward) / 2
-        return jnp.sum(jnp.square(difference)), jnp.sum(jnp.square(forward))
+        curl = jnp.sum(jnp.square((forward - backward) / 2))
+        return curl, curl + jnp.sum(jnp.square((forward + backward) / 2))
 
     parts = jax.vmap(probe)(jax.random.split(key, num_probes))
     return parts[0].mean(), parts[1].mean()
@@ -126,13 +127,18 @@ def conservativity(
         mask: entries that count (True) beside the pinned ones; all by default.
         num_probes: random vectors per sample and level.
     """
-    entries = {"pinned": pinned, "mask": mask}
     curl_key, noise_key = jax.random.split(key)
-    curl = lambda k, x: curl_by_level(pair, k, x, num_probes=num_probes, **entries)
+
+    def curl(key: Array, x: Array) -> tuple[Array, Array]:
+        return curl_by_level(pair, key, x, pinned=pinned, mask=mask, num_probes=num_probes)
+
     part, total = jax.vmap(curl)(jax.random.split(curl_key, len(x_0)), x_0)
     share = part.mean(0) / total.mean(0)
     if reward_fn is None:
         return Conservativity(share, None)
-    variance = lambda k, x: variance_by_level(reward_fn, pair, k, x, **entries)
+
+    def variance(key: Array, x: Array) -> tuple[Array, Array]:
+        return variance_by_level(reward_fn, pair, key, x, pinned=pinned, mask=mask)
+
     residual, signal = jax.vmap(variance)(jax.random.split(noise_key, len(x_0)), x_0)
     return Conservativity(share, 1 - residual.mean(0) / signal.mean(0))
