@@ -57,7 +57,12 @@ def made(files):
     out = files / "card"
     argv = arguments(files, out, "--expert-data", files / "expert_data.npy")
     code = (
-        "import sys; sys.modules.update(dict.fromkeys(['torch', 'diffusers']))\n"
+        "import sys\n"
+        "class Without:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name.split('.')[0] in ('torch', 'diffusers'):\n"
+        "            raise ImportError(name)\n"
+        "sys.meta_path.insert(0, Without())\n"
         f"from diffreward.cli import main; sys.exit(main({argv!r}))"
     )
     done = subprocess.run(
@@ -111,7 +116,7 @@ def test_episodes_are_cut_into_windows(made, files, tmp_path, capsys):
         "terminals": ends,
         "timeouts": np.zeros(40, bool),
     }
-    write_hdf5(tmp_path / "x.hdf5", stream)
+    write_hdf5(tmp_path / "x.hdf5", stream, {})
     assert main(["score", str(out), str(tmp_path / "x.hdf5")]) == 0
     values = [float(line) for line in capsys.readouterr().out.split()]
     assert len(values) == (20 - 7) + (15 - 7)

@@ -16,8 +16,8 @@ from diffreward.reward import (
     agreement,
     conservativity,
     paired_values,
-    variance_by_level,
 )
+from diffreward.reward.metrics import variance_by_level
 
 CHUNK = 64
 """Samples per compiled call."""

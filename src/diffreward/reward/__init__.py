@@ -1,11 +1,18 @@
 """Rewards: pairs of models, gradient alignment, and measures of a reward."""
 
+from diffreward.reward.agreement import Agreement, agreement, paired_values
 from diffreward.reward.alignment import (
     Alignment,
     Preset,
     align,
     alignment_loss,
     value_scale,
+)
+from diffreward.reward.conservativity import (
+    Conservativity,
+    conservativity,
+    curl_by_level,
+    curl_probe,
 )
 from diffreward.reward.log_ratio import elbo_weights, log_ratio
 from diffreward.reward.pair import (
@@ -16,14 +23,21 @@ from diffreward.reward.pair import (
 )
 
 __all__ = [
+    "Agreement",
     "Alignment",
+    "Conservativity",
     "Pair",
     "Preset",
+    "agreement",
     "align",
     "alignment_loss",
+    "conservativity",
+    "curl_by_level",
+    "curl_probe",
     "elbo_weights",
     "log_ratio",
     "make_pair",
+    "paired_values",
     "posterior_means",
     "relative_score",
     "value_scale",
