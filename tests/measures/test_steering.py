@@ -14,11 +14,10 @@ RNG = np.random.default_rng(0)
 
 def curve(kls, means, n=200, spread=0.0):
     """Points whose scales fall as KL rises: scales are no part of the comparison."""
-    points = [
+    return [
         SteeringPoint(-float(i), float(k), m + spread * RNG.normal(size=n))
         for i, (k, m) in enumerate(zip(kls, means, strict=True))
     ]
-    return points
 
 
 def test_interpolates_between_scales_and_refuses_beyond():

@@ -85,9 +85,9 @@ def dard_distance(
 ) -> float:
     """Pearson distance of two dynamics-aware forms over sampled transitions.
 
-    In [0, 1]. Few draws of the transition model leave noise in both forms, which is
-    the same for both: it moves the distance towards that of the unshaped rewards.
-    Arguments as in :func:`dard_canonical`, with two rewards.
+    In [0, 1]. Both rewards meet the same draws, so equal rewards have distance 0 for
+    any number of them; few draws leave noise in both forms. Arguments as in
+    :func:`dard_canonical`, with two rewards.
 
     Raises:
         ValueError: for a discount outside [0, 1).

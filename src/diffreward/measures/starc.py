@@ -189,9 +189,8 @@ def starc_distance(
 ) -> float:
     """STARC distance (value-adjusted, L2) over sampled states and actions.
 
-    Both rewards meet the same rollouts, so equal rewards have distance 0 at any number
-    of them; few rollouts leave noise in both forms, which makes unlike rewards look a
-    little more alike or more different than they are. Arguments as in
+    Both rewards meet the same rollouts, so equal rewards have distance 0 for any number
+    of them; few rollouts leave noise in both forms. Arguments as in
     :func:`val_canonical`, with two rewards and batches of states and actions.
 
     Raises:
