@@ -7,6 +7,7 @@ from diffreward.steer.control import (
     roll_out,
 )
 from diffreward.steer.guidance import Space, guide, guide_by_difference
+from diffreward.steer.kl import chain_kl
 from diffreward.steer.planner import plan
 from diffreward.steer.rollout import follow_plans
 
@@ -14,6 +15,7 @@ __all__ = [
     "Controller",
     "Rollouts",
     "Space",
+    "chain_kl",
     "follow_plans",
     "guide",
     "guide_by_difference",
