@@ -8,7 +8,7 @@ site. A trajectory is ``horizon`` steps of ``dim`` numbers, ordered
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from jax import Array
-from jaxtyping import Bool, Float, Int, Key
+from jaxtyping import Bool, Float, Int, Key, Real
 
 Traj: TypeAlias = Float[Array, "horizon dim"]
 """One trajectory, clean (``x_0``) or noised (``x_t``)."""
@@ -22,6 +22,9 @@ Mask: TypeAlias = Bool[Array, "..."]
 Scalar: TypeAlias = Float[Array, ""]
 Step: TypeAlias = Int[Array, ""]
 """Diffusion index ``t`` in ``[0, num_steps)``; 0 is the least noisy level."""
+
+Time: TypeAlias = Real[Array, ""]
+"""What a network embeds: a level, or a time between two levels."""
 
 PRNGKey: TypeAlias = Key[Array, ""]
 Metrics: TypeAlias = dict[str, Array]

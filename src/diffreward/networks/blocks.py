@@ -14,7 +14,7 @@ from diffreward.networks.layers import (
     activation_fn,
     sinusoidal_embedding,
 )
-from diffreward.types import Step
+from diffreward.types import Time
 
 
 class TimeMLP(nn.Module):
@@ -24,7 +24,7 @@ class TimeMLP(nn.Module):
     activation: Activation = "mish"
 
     @nn.compact
-    def __call__(self, t: Step) -> Float[Array, " dim"]:
+    def __call__(self, t: Time) -> Float[Array, " dim"]:
         """Applies the sinusoidal embedding and two linear layers."""
         hidden = Linear(4 * self.dim, name="hidden")(sinusoidal_embedding(t, self.dim))
         return Linear(self.dim, name="out")(activation_fn(self.activation)(hidden))

@@ -7,7 +7,7 @@ import jax
 from jaxtyping import Array, Float
 
 from diffreward.networks.mlp import InnerProductReward
-from diffreward.types import Params, PRNGKey, Scalar, Step, Traj
+from diffreward.types import Params, PRNGKey, Scalar, Time, Traj
 
 
 class EnergyDenoiser(NamedTuple):
@@ -22,15 +22,15 @@ class EnergyDenoiser(NamedTuple):
     net: nn.Module
     """f: maps trajectories to trajectories."""
 
-    def init(self, key: PRNGKey, x: Traj, t: Step) -> Params:
+    def init(self, key: PRNGKey, x: Traj, t: Time) -> Params:
         """Parameters of f."""
         return InnerProductReward(self.net).init(key, x, t)
 
-    def energy(self, params: Params, x: Traj, t: Step) -> Scalar:
+    def energy(self, params: Params, x: Traj, t: Time) -> Scalar:
         """E(x_t, t)."""
         value: Any = InnerProductReward(self.net).apply(params, x, t)
         return value
 
-    def apply(self, params: Params, x: Traj, t: Step) -> Float[Array, "horizon dim"]:
+    def apply(self, params: Params, x: Traj, t: Time) -> Float[Array, "horizon dim"]:
         """The predicted x_0."""
         return jax.grad(self.energy, argnums=1)(params, x, t)

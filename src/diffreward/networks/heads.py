@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from diffreward.types import Scalar, Step
+from diffreward.types import Scalar, Time
 
 
 class LevelScaled(nn.Module):
@@ -17,7 +17,7 @@ class LevelScaled(nn.Module):
     scales: tuple[float, ...]
 
     @nn.compact
-    def __call__(self, x: Array, t: Step) -> Scalar:
+    def __call__(self, x: Array, t: Time) -> Scalar:
         """Reward of one noised sample."""
         chosen = jnp.arange(len(self.scales)) == t
         scale = jnp.where(chosen, jnp.asarray(self.scales, x.dtype), 0).sum()
@@ -33,7 +33,7 @@ class AsTrajectory(nn.Module):
     net: nn.Module
 
     @nn.compact
-    def __call__(self, x: Array, t: Step) -> Array:
+    def __call__(self, x: Array, t: Time) -> Array:
         """The network's output; shaped like ``x`` again if it has as many numbers."""
         out = self.net(x if x.ndim == 2 else x.reshape(1, -1), t)
         return out.reshape(x.shape) if out.size == x.size and out.ndim else out
@@ -48,7 +48,7 @@ class EnergyDifference(nn.Module):
     net: nn.Module
 
     @nn.compact
-    def __call__(self, x: Array, t: Step) -> Scalar:
+    def __call__(self, x: Array, t: Time) -> Scalar:
         """E_expert(x_t, t) - E_base(x_t, t)."""
         energies = nn.vmap(
             lambda net: jnp.sum(x * net(x, t)),

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from diffreward.networks.conv import conv1d, conv1d_down, conv1d_up
-from diffreward.types import Step
+from diffreward.types import Time
 
 Activation = Literal["mish", "silu", "leaky_relu"]
 Features = Float[Array, "length channels"]
@@ -49,7 +49,7 @@ def activation_fn(name: str) -> Callable[[Array], Array]:
     return known[name]
 
 
-def sinusoidal_embedding(t: Step, dim: int) -> Float[Array, " dim"]:
+def sinusoidal_embedding(t: Time, dim: int) -> Float[Array, " dim"]:
     """``[sin, cos]`` of the raw index at dim/2 frequencies from 1 down to 1e-4.
 
     Raises:

@@ -13,7 +13,7 @@ from diffreward.networks.blocks import (
     TimeMLP,
 )
 from diffreward.networks.layers import Downsample, Features, Linear, Upsample
-from diffreward.types import Step, Traj
+from diffreward.types import Time, Traj
 
 
 class TemporalUnet(nn.Module):
@@ -32,7 +32,7 @@ class TemporalUnet(nn.Module):
     """Numbers per step of the output; those of the input by default."""
 
     @nn.compact
-    def __call__(self, x: Traj, t: Step) -> Float[Array, "horizon out"]:
+    def __call__(self, x: Traj, t: Time) -> Float[Array, "horizon out"]:
         """Maps (x_t, t) to a trajectory.
 
         Raises:

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 
 from diffreward.networks.blocks import ResidualTemporalBlock, TimeMLP
 from diffreward.networks.layers import Activation, Downsample, Linear, activation_fn
-from diffreward.types import Scalar, Step, Traj
+from diffreward.types import Scalar, Time, Traj
 
 
 class ValueFunction(nn.Module):
@@ -24,7 +24,7 @@ class ValueFunction(nn.Module):
     activation: Activation = "mish"
 
     @nn.compact
-    def __call__(self, x: Traj, t: Step) -> Scalar:
+    def __call__(self, x: Traj, t: Time) -> Scalar:
         """Reward of one noised trajectory."""
         act = activation_fn(self.activation)
         emb = TimeMLP(self.dim, self.activation, name="time")(t).astype(x.dtype)
@@ -57,7 +57,7 @@ class SingleStepRewardMLP(nn.Module):
     time_dim: int = 32
 
     @nn.compact
-    def __call__(self, x: Float[Array, "window dim"], t: Step) -> Scalar:
+    def __call__(self, x: Float[Array, "window dim"], t: Time) -> Scalar:
         """Reward of one window.
 
         Raises:
