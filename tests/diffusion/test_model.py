@@ -24,7 +24,7 @@ from diffreward.diffusion import (
     variance_preserving_cosine,
 )
 
-LAW = laws.gaussian(jnp.array([1.0, -2.0]), jnp.array([[0.8, 0.3], [0.3, 0.5]]))
+LAW = laws.gaussian(jnp.array([1.0, -2.0]), jnp.array([[0.8, 0.55], [0.55, 0.5]]))
 X = jnp.array([0.3, -0.7])
 
 

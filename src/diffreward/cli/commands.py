@@ -127,7 +127,7 @@ def detect(args: argparse.Namespace) -> None:
     checkpoint = open_checkpoint(args.model, samples.shape)
     found = _detect(checkpoint, samples, normaliser, args.seed)
     rows = [[kind, share] for kind, share in found.explained.items()]
-    _say(markdown(["read as", "explained (1: all, 0: the mean of the data)"], rows))
+    _say(markdown(["read as", "explained beyond mean and variance (1: all)"], rows))
     _say(f"{found.prediction}, confidence {found.confidence:.2f}")
     if checkpoint.prediction is not None:
         _say(f"the checkpoint says: {checkpoint.prediction}")
