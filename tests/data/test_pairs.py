@@ -53,7 +53,7 @@ def test_reward_is_the_log_ratio_of_diffused_densities(name):
     blur = lambda law: laws.mixture(
         jnp.exp(law.log_weights),
         jnp.sqrt(alpha_bar) * law.means,
-        alpha_bar * law.covariances + (1 - alpha_bar) * jnp.eye(law.means.shape[1]),
+        alpha_bar * law.covariances + (1 - alpha_bar) * jnp.eye(law.means.shape[1])[None],
     )
     x = np.random.default_rng(2).normal(size=(5, *pair.shape)).astype(np.float32)
     got = [pair.reward(jnp.asarray(row), jnp.float32(alpha_bar)) for row in x]

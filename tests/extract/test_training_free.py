@@ -8,6 +8,7 @@ import pytest
 from diffreward.diffusion import cosine
 from diffreward.extract import (
     WEIGHTINGS,
+    Comparison,
     FitSettings,
     agreement,
     exact_pair,
@@ -60,7 +61,7 @@ def test_swapping_the_models_changes_the_sign_alone(known, name):
     other = source._replace(pair=pair._replace(base=pair.expert, expert=pair.base))
     x, t = jnp.array([0.4, -0.7]), jnp.int32(9)
     values = [extracted(name, s, noises=2).reward_fn(x, t) for s in (source, other)]
-    assert abs(values[0]) > 0.05
+    assert abs(values[0]) > 0.01
     np.testing.assert_allclose(values[0], -values[1], rtol=1e-5)
 
 
@@ -173,16 +174,13 @@ def test_agreement_of_a_known_error():
     """A gradient 10 % too long is 10 % off, and a free offset per level costs nothing."""
     rng = np.random.default_rng(0)
     score, truth = rng.normal(size=(64, 5, 2)), rng.normal(size=(64, 5))
-    from diffreward.extract import Comparison
-
     found = Comparison(1.1 * score, score, truth + np.arange(5.0), truth)
     result = agreement(found)
     np.testing.assert_allclose(result.gradient_error, 0.1, rtol=1e-6)
     np.testing.assert_allclose(result[1:], (0, 0, 1), atol=1e-7)
     noisy = found._replace(gradient=score + 0.1 * rng.normal(size=score.shape))
-    halves = [
-        agreement(Comparison(*(x[rng.permutation(64)[:32]] for x in noisy)))
-        for _ in range(40)
-    ]
-    spread = np.std([h.gradient_error for h in halves])  # 32 of 64: factor sqrt(1 / 2)
+    picks = [rng.permutation(64)[:32] for _ in range(40)]
+    # Half of the samples, without replacement: varies as all of them do.
+    halves = [agreement(Comparison(*(x[i] for x in noisy))) for i in picks]
+    spread = np.std([h.gradient_error for h in halves])
     assert 0.5 < spread / agreement(noisy).gradient_error_se < 2

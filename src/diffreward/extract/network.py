@@ -11,7 +11,7 @@ from diffreward.diffusion import Schedule
 from diffreward.extract.source import FitSettings
 from diffreward.networks import InnerProductReward, ScalarReward, TrajectoryMLP
 from diffreward.reward import value_scale
-from diffreward.types import Scalar, Step
+from diffreward.types import Mask, Scalar, Step, Traj
 
 
 class LevelScaled(nn.Module):
@@ -29,19 +29,20 @@ class LevelScaled(nn.Module):
         return jnp.asarray(self.scales, x.dtype)[t] * self.net(x, t)
 
 
-class AsTrajectory(nn.Module):
-    """Shows a sample of any shape to a network of trajectories.
+def as_trajectory(x: Array) -> Traj | Mask:
+    """``(horizon, dim)`` as it is; a vector as one step; more axes flattened to one."""
+    return x if x.ndim == 2 else x.reshape(1, -1)
 
-    ``(horizon, dim)`` stays; a vector becomes one step; more axes are flattened.
-    """
+
+class AsTrajectory(nn.Module):
+    """Shows a sample of any shape to a network of trajectories."""
 
     net: nn.Module
 
     @nn.compact
-    def __call__(self, x: Array, t: Step) -> Array:
-        """The network's output; shaped like ``x`` again if it has as many numbers."""
-        out = self.net(x if x.ndim == 2 else x.reshape(1, -1), t)
-        return out.reshape(x.shape) if out.size == x.size and out.ndim else out
+    def __call__(self, x: Array, t: Step) -> Scalar:
+        """Reward of one noised sample."""
+        return self.net(as_trajectory(x), t)
 
 
 def inner_product(settings: FitSettings) -> Any:
