@@ -87,7 +87,9 @@ def test_every_row_names_an_extractor():
 def test_reward_of_windows_is_minus_the_mean_distance_to_the_goal():
     goal = make_maze("umaze").goals[leaderboard_maze.GOAL]
     track = goal + np.array([[3.0, 4.0], [0.0, 0.0], [0.0, 1.0]])
-    episodes = Episodes.from_arrays(np.hstack([track, track]), np.zeros((3, 2)))
+    ends = np.array([False, False, True])
+    rows = np.hstack([track, track])
+    episodes = Episodes.from_arrays(rows, np.zeros((3, 2)), timeouts=ends)
     windows, rewards = leaderboard_maze.labelled(episodes, 2)
     assert windows.shape == (2, 2, 2)
     np.testing.assert_allclose(rewards, [-2.5, -0.5], rtol=1e-6)
