@@ -14,10 +14,10 @@ from diffreward.extract.network import score_scales, trunk
 from diffreward.extract.source import FitSettings, Source, require, schedule_of
 from diffreward.extract.training import cost, optimise, rows, samples_of
 from diffreward.networks import (
-    AsTrajectory,
     EnergyDenoiser,
     EnergyDifference,
     LevelScaled,
+    as_trajectory,
 )
 from diffreward.train import Task
 from diffreward.types import Params
@@ -30,8 +30,8 @@ def energy_pair(
 
     Each predicts x_0 as the gradient of an energy (Salimans & Ho, 2021), so the
     difference of their scores is a gradient exactly: sqrt(alpha_bar) / sigma^2 times
-    E_expert - E_base. Reads base and expert; ``settings.network`` maps a sample to one
-    of the same shape.
+    E_expert - E_base. Reads base and expert; ``settings.network`` maps a
+    trajectory to one of the same shape.
 
     Raises:
         ValueError: without samples of both.
@@ -40,11 +40,13 @@ def energy_pair(
     require(name, source, "base", "expert")
     began = time.perf_counter()
     schedule, samples = schedule_of(name, source, settings), samples_of(source)
-    net = settings.network or AsTrajectory(trunk(settings))
-    denoiser, shape = EnergyDenoiser(net), samples["base"].shape[1:]
+    net = settings.network or trunk(settings)
+    denoiser = EnergyDenoiser(net)
+    pinned = None if source.pinned is None else as_trajectory(source.pinned)
     # Members of a population need arrays of one size; rows are drawn with replacement.
     count = max(map(len, samples.values()))
     data = jnp.stack([x[jnp.arange(count) % len(x)] for x in samples.values()])
+    data = jax.vmap(jax.vmap(as_trajectory))(data)
 
     def loss(params: Params, frozen: Any, key: Array, x_0: Array) -> tuple:
         del frozen
@@ -62,20 +64,20 @@ def energy_pair(
                 t,
                 eps,
                 weight=jnp.full(x_0.shape, weight[t]),
-                pinned=source.pinned,
+                pinned=pinned,
             )[0]
 
         return jax.vmap(one)(x_0, t, eps).mean(), {}
 
     task = Task(
-        init=lambda key: denoiser.init(key, jnp.zeros(shape), jnp.int32(0)),
+        init=lambda key: denoiser.init(key, jnp.zeros(data.shape[2:]), jnp.int32(0)),
         loss=loss,
         draw=lambda data, key: rows(data, key, settings.batch_size // 2),
     )
     both = optimise(
         name, task, settings, seed, workdir, data=data, population=2, data_axes=0
     )
-    network = LevelScaled(EnergyDifference(net), score_scales(schedule))
+    network: Any = LevelScaled(EnergyDifference(net), score_scales(schedule))
     params = {"params": {"net": both["params"]}}
     return Reward(
         reward_fn=lambda x_t, t: network.apply(params, x_t, t),

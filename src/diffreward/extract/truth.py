@@ -54,10 +54,10 @@ def exact_source(known: KnownPair, schedule: Schedule, key: PRNGKey, count: int)
 class Comparison(NamedTuple):
     """A reward beside the true one at noised samples, per sample and level."""
 
-    residual: Float[np.ndarray, "count num_steps"]
-    """w ||grad rho - h||^2 in the weight sigma^2 / alpha_bar of the score preset."""
-    signal: Float[np.ndarray, "count num_steps"]
-    """w ||h||^2 with the true relative score h."""
+    gradient: Float[np.ndarray, "count num_steps ..."]
+    """grad rho times sigma / sqrt(alpha_bar), the root of the score preset's weight."""
+    score: Float[np.ndarray, "count num_steps ..."]
+    """The true relative score, times the same."""
     value: Float[np.ndarray, "count num_steps"]
     truth: Float[np.ndarray, "count num_steps"]
 
@@ -75,9 +75,8 @@ def compare(
         x_t = q_sample(schedule, x_0, t, jax.random.normal(key, x_0.shape))
         value, gradient = jax.value_and_grad(reward_fn)(x_t, t)
         truth, score = jax.value_and_grad(true_fn)(x_t, t)
-        weight = jnp.square(schedule.sigma[t]) / schedule.alpha_bar[t]
-        square = lambda v: weight * jnp.sum(jnp.square(v))
-        return square(gradient - score), square(score), value, truth
+        root = schedule.sigma[t] / schedule.sqrt_alpha_bar[t]
+        return root * gradient, root * score, value, truth
 
     def one(args: tuple[Array, Array]) -> tuple:
         levels = jnp.arange(schedule.num_steps)
@@ -103,17 +102,14 @@ class Agreement(NamedTuple):
 
 def agreement(found: Comparison, levels: slice = slice(None)) -> Agreement:
     """Summary of a comparison over some levels, all by default."""
-    residual, signal = (
-        np.asarray(x[:, levels], np.float64).sum(1) for x in (found.residual, found.signal)
-    )
+    gradient, score, value, truth = (np.asarray(x[:, levels], np.float64) for x in found)
+    squares = lambda x: np.square(x).reshape(len(x), -1).sum(1)
+    residual, signal = squares(gradient - score), squares(score)
     ratio = residual.sum() / signal.sum()
     # The ratio of two means varies as the mean of what each sample adds to it.
     spread = np.std(residual - ratio * signal, ddof=1) / np.sqrt(len(signal))
     root = float(np.sqrt(ratio))
     error = spread / signal.mean() / (2 * max(root, 1e-12))
-    value, truth = (
-        np.asarray(x[:, levels], np.float64) for x in (found.value, found.truth)
-    )
     centre = lambda x: x - x.mean(0)
     off = np.square(centre(value) - centre(truth)).sum() / np.square(centre(truth)).sum()
     ranks = [_spearman(v, r) for v, r in zip(value.T, truth.T, strict=True)]

@@ -2,7 +2,12 @@
 
 from diffreward.networks.describe import build, describe
 from diffreward.networks.energy import EnergyDenoiser
-from diffreward.networks.heads import AsTrajectory, EnergyDifference, LevelScaled
+from diffreward.networks.heads import (
+    AsTrajectory,
+    EnergyDifference,
+    LevelScaled,
+    as_trajectory,
+)
 from diffreward.networks.layers import Activation
 from diffreward.networks.mlp import (
     DifferenceOfSquares,
@@ -29,6 +34,7 @@ __all__ = [
     "TrajectoryMLP",
     "ValueFunction",
     "WindowReward",
+    "as_trajectory",
     "build",
     "describe",
     "split_windows",

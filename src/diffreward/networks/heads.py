@@ -24,19 +24,20 @@ class LevelScaled(nn.Module):
         return scale * self.net(x, t)
 
 
-class AsTrajectory(nn.Module):
-    """Shows a sample of any shape to a network of trajectories.
+def as_trajectory(x: Array) -> Array:
+    """``(horizon, dim)`` as it is; a vector as one step; more axes flattened to one."""
+    return x if x.ndim == 2 else x.reshape(1, -1)
 
-    ``(horizon, dim)`` stays; a vector becomes one step; more axes are flattened.
-    """
+
+class AsTrajectory(nn.Module):
+    """Shows a sample of any shape to a network of trajectories."""
 
     net: nn.Module
 
     @nn.compact
-    def __call__(self, x: Array, t: Time) -> Array:
-        """The network's output; shaped like ``x`` again if it has as many numbers."""
-        out = self.net(x if x.ndim == 2 else x.reshape(1, -1), t)
-        return out.reshape(x.shape) if out.size == x.size and out.ndim else out
+    def __call__(self, x: Array, t: Time) -> Scalar:
+        """Reward of one noised sample."""
+        return self.net(as_trajectory(x), t)
 
 
 class EnergyDifference(nn.Module):
@@ -50,6 +51,7 @@ class EnergyDifference(nn.Module):
     @nn.compact
     def __call__(self, x: Array, t: Time) -> Scalar:
         """E_expert(x_t, t) - E_base(x_t, t)."""
+        x = as_trajectory(x)
         energies = nn.vmap(
             lambda net: jnp.sum(x * net(x, t)),
             variable_axes={"params": 0},

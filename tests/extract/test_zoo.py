@@ -1,0 +1,74 @@
+"""The interface: names, missing parts, and samples that do not belong together."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from diffreward import card
+from diffreward.data.normaliser import Normaliser
+from diffreward.diffusion import cosine
+from diffreward.extract import EXTRACTORS, FitSettings, Preferences, Source, fit
+from tests.extract.conftest import SCHEDULE
+
+NEEDS = {
+    "gradient_alignment": "needs pair",
+    "loss_gap": "needs pair",
+    "ode_log_ratio": "needs pair",
+    "ito_log_ratio": "needs pair",
+    "line_integral": "needs pair",
+    "discriminator": "needs base and expert; Source has no base and no expert",
+    "energy_pair": "needs base and expert; Source has no base and no expert",
+    "bradley_terry": "needs preferences",
+    "return_regression": "needs returns",
+}
+
+
+@pytest.mark.parametrize("name", EXTRACTORS)
+def test_missing_parts_are_named(name):
+    with pytest.raises(ValueError, match=f"{name} {NEEDS[name]}"):
+        fit(name, Source())
+
+
+def test_unknown_names_list_the_known():
+    with pytest.raises(ValueError, match="unknown extractor 'gail'; use one of: gradient_"):
+        fit("gail", Source())
+
+
+def test_every_extractor_cites_its_source():
+    for name, extractor in EXTRACTORS.items():
+        assert "Reads" in (extractor.__doc__ or ""), name
+
+
+def test_mismatched_inputs_are_refused(known):
+    source = known("gaussians").source
+    two, three = np.zeros((5, 2), np.float32), np.zeros((5, 3), np.float32)
+    with pytest.raises(ValueError, match="samples of one shape"):
+        fit("discriminator", Source(base=two, expert=three))
+    with pytest.raises(ValueError, match="samples of one shape"):
+        fit("bradley_terry", Source(base=two, preferences=Preferences(three, three)))
+    with pytest.raises(ValueError, match="4 returns for 10 samples"):
+        fit("return_regression", Source(base=two, expert=two, returns=np.zeros(4)))
+    with pytest.raises(ValueError, match=r"pinned has shape \(3,\)"):
+        fit("discriminator", Source(base=two, expert=two, pinned=jnp.zeros(3, bool)))
+    with pytest.raises(ValueError, match="needs noise levels"):
+        fit("discriminator", Source(base=two, expert=two))
+    with pytest.raises(ValueError, match="differs from the pair's"):
+        fit("discriminator", source, FitSettings(schedule=cosine(3)))
+    with pytest.raises(ValueError, match="gradient_alignment needs samples"):
+        fit("gradient_alignment", Source(pair=source.pair))
+
+
+def test_score_is_the_mean_noised_reward_in_normalised_coordinates(key):
+    """rho = c . x_t: its mean over noise is c . x_0 times the mean sqrt(alpha_bar)."""
+    slope = jnp.array([2.0, -1.0])
+    normaliser = Normaliser(np.array([1.0, 2.0]), np.array([2.0, 4.0]))
+    reward = card.Reward(lambda x, t: slope @ x, SCHEDULE, "by hand")
+    x_0 = jnp.array([3.0, 10.0])
+    share = float(SCHEDULE.sqrt_alpha_bar.mean())
+    got = card.score(reward, x_0, key, 4000)
+    np.testing.assert_allclose(got, share * (2 * 3 - 10), atol=0.05)
+    got = card.score(reward._replace(normaliser=normaliser), x_0, key, 4000)
+    np.testing.assert_allclose(got, share * (2 * 1 - 2), atol=0.05)
+    again = jax.jit(lambda x: card.score(reward, x, key, 2))(x_0)
+    np.testing.assert_allclose(again, card.score(reward, x_0, key, 2), rtol=1e-5)
