@@ -36,7 +36,7 @@ class MazeVecEnv(VecEnv):
         frame_skip: int,
         episode_steps: int,
         window: int,
-        seed: int,
+        seed: int | list[int],
     ):
         """Compiles the maze; ``goal`` is in metres, a step is ``frame_skip`` ticks."""
         box = lambda size, limit: Box(-limit, limit, (size,), np.float32)
