@@ -17,10 +17,10 @@ from configs.common import ConfigDict, parse_switches
 
 # Steps of an episode (enough to cross the maze and stay), and of a training.
 MAZES = {
-    "umaze": (100, 98_304),
-    "open": (100, 98_304),
-    "medium": (150, 196_608),
-    "large": (200, 393_216),
+    "umaze": (100, 131_072),
+    "open": (100, 131_072),
+    "medium": (150, 262_144),
+    "large": (200, 524_288),
 }
 PRESETS = ("cpu", "smoke")
 
@@ -43,8 +43,8 @@ def get_config(argument: str = "umaze") -> ConfigDict:
     c.evaluation_episodes = 128
 
     c.ppo = p = ConfigDict()
-    p.num_envs = 64
-    p.rollout = 64  # steps per agent between updates
+    p.num_envs = 128
+    p.rollout = 32  # steps per agent between updates
     p.batch_size = 512
     p.epochs = 10
     p.learning_rate = 1e-3

@@ -179,7 +179,7 @@ def train(config: ConfigDict, source: Source, job: Job) -> dict[str, Any]:
     began, p = time.time(), config.ppo
     goal = source.prepared.maze.goals[job.goal - 1]
 
-    def make_env(pay: Any, num_envs: int, seed: list[int]) -> Any:
+    def make_env(pay: Any, num_envs: int, seed: list[int], stagger: bool) -> Any:
         return MazeVecEnv(
             source.prepared.maze,
             goal,
@@ -190,9 +190,13 @@ def train(config: ConfigDict, source: Source, job: Job) -> dict[str, Any]:
             episode_steps=config.episode_steps,
             window=source.window,
             seed=seed,
+            stagger=stagger,
         )
 
-    env = make_env(make_pay(config, source, job), p.num_envs, [config.seed, job.seed, 0])
+    seeds = {"train": [config.seed, job.seed, 0], "test": [config.seed, 0, 1]}
+    env = make_env(make_pay(config, source, job), p.num_envs, seeds["train"], True)
+    count = config.evaluation_episodes
+    test = make_env(lambda history, true: true, count, seeds["test"], False)
     agent = PPO(
         "MlpPolicy",
         env,
@@ -208,8 +212,7 @@ def train(config: ConfigDict, source: Source, job: Job) -> dict[str, Any]:
 
     def evaluate() -> np.ndarray:
         # The same starts for every policy and every evaluation, seen by no training.
-        count = config.evaluation_episodes
-        test = make_env(lambda history, true: true, count, [config.seed, 0, 1])
+        test.rng = np.random.default_rng(seeds["test"])
         observation, total = test.reset(), np.zeros(count)
         for _ in range(config.episode_steps):
             action, _ = agent.predict(observation, deterministic=True)

@@ -22,7 +22,7 @@ class MazeVecEnv(VecEnv):
     """Agents start at rest anywhere and have a fixed number of steps, no end before.
 
     Observations are normalised as the models know them. The true reward of an episode
-    (steps within reach of the goal) is ``info["episode"]["r"]``, whatever is paid.
+    (steps within reach of the goal) is ``info["true_return"]``, whatever is paid.
     """
 
     def __init__(
@@ -37,8 +37,23 @@ class MazeVecEnv(VecEnv):
         episode_steps: int,
         window: int,
         seed: int | list[int],
+        stagger: bool = False,
     ):
-        """Compiles the maze; ``goal`` is in metres, a step is ``frame_skip`` ticks."""
+        """Compiles the maze.
+
+        Args:
+            maze: the maze.
+            goal: in metres.
+            normaliser: of ``[action, observation]``.
+            pay: reward of every step.
+            num_envs: agents.
+            frame_skip: physics steps (of 10 ms) per step.
+            episode_steps: length of an episode.
+            window: steps the history goes back.
+            seed: of the starts.
+            stagger: lets the first episodes end at different times, so that a batch of
+                steps holds all phases of an episode.
+        """
         box = lambda size, limit: Box(-limit, limit, (size,), np.float32)
         super().__init__(num_envs, box(OBS, np.inf), box(ACT, 1.0))
         self.maze, self.goal, self.pay = maze, np.asarray(goal), pay
@@ -48,13 +63,15 @@ class MazeVecEnv(VecEnv):
         self.rng = np.random.default_rng(seed)
         self.empty = wrappers.empty_history(num_envs, window, ACT + OBS)
         self.actions = np.zeros((num_envs, ACT))
+        self.stagger = stagger
 
     def reset(self) -> np.ndarray:
         """Starts all episodes anew."""
         self.state = self.starts()
         self.history = self.empty
         self.true_return = np.zeros(self.num_envs)
-        self.time = 0
+        limit = self.episode_steps if self.stagger else 1
+        self.time = self.rng.integers(limit, size=self.num_envs)
         return self.observation()
 
     def starts(self) -> np.ndarray:
@@ -72,7 +89,7 @@ class MazeVecEnv(VecEnv):
         self.actions = np.clip(actions, -1.0, 1.0)
 
     def step_wait(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[dict]]:
-        """Moves every agent; at the time limit all episodes end together."""
+        """Moves every agent; those at their time limit start anew."""
         rows = np.concatenate([self.actions, self.state], axis=1)
         self.history = wrappers.push(self.history, rows)
         self.state = d.step(self.physics, self.state, self.actions, self.frame_skip)
@@ -82,14 +99,19 @@ class MazeVecEnv(VecEnv):
         self.time += 1
         infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
         over = self.time >= self.episode_steps
-        observation = self.observation()
-        if over:
-            for i, info in enumerate(infos):
-                info["TimeLimit.truncated"] = True
-                info["terminal_observation"] = observation[i]
-                info["episode"] = {"r": self.true_return[i], "l": self.time, "t": 0.0}
-            observation = self.reset()
-        return observation, reward, np.full(self.num_envs, over), infos
+        if over.any():
+            last = self.observation()
+            for i in np.flatnonzero(over):
+                infos[i] = {
+                    "TimeLimit.truncated": True,
+                    "terminal_observation": last[i],
+                    "true_return": float(self.true_return[i]),
+                }
+            self.state = np.where(over[:, None], self.starts(), self.state)
+            self.history = wrappers.forget(self.history, over)
+            self.true_return[over] = 0
+            self.time[over] = 0
+        return self.observation(), reward, over, infos
 
     def close(self) -> None:
         """Nothing to release."""

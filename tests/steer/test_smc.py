@@ -114,9 +114,7 @@ def test_the_normaliser_is_unbiased(key, threshold):
 def test_threshold_zero_is_importance_sampling(key):
     out = run(key, 500, threshold=0.0)
     assert not out.resampled.any()
-    np.testing.assert_allclose(
-        out.log_weights, jax.nn.log_softmax(out.value), atol=1e-4
-    )
+    np.testing.assert_allclose(out.log_weights, jax.nn.log_softmax(out.value), atol=1e-4)
     mean = jax.scipy.special.logsumexp(out.value) - jnp.log(500.0)
     np.testing.assert_allclose(out.log_normaliser, mean, rtol=1e-4)
 

@@ -57,9 +57,7 @@ def reward_through_chain(
     start_key, chain_key = jax.random.split(key)
 
     def step(x_t: Array, t: Step) -> tuple[Array, Array]:
-        mean, mean_base = (
-            _step_mean(fn, schedule, x_t, t) for fn in (eps_fn, base_eps_fn)
-        )
+        mean, mean_base = (_step_mean(fn, schedule, x_t, t) for fn in (eps_fn, base_eps_fn))
         variance = schedule.posterior_variance[jnp.maximum(t, min(1, num_steps - 1))]
         gap = mean - mean_base
         if condition is not None:

@@ -23,6 +23,17 @@ Share = Literal["last", "even"]
 """Who is credited with a window: its last step, or all of its steps alike."""
 
 
+def check_share(share: str) -> None:
+    """Refuses an unknown share.
+
+    Raises:
+        ValueError: with the known ones.
+    """
+    if share not in get_args(Share):
+        names = ", ".join(get_args(Share))
+        raise ValueError(f"unknown share {share!r}; use one of: {names}")
+
+
 def clean_reward(
     reward_fn: RewardFn,
     schedule: Schedule,
@@ -53,16 +64,14 @@ def clean_reward(
     return value
 
 
-def window_values(
-    value_fn: ValueFn, x_0: Traj, window: int
-) -> Float[Array, " windows"]:
+def window_values(value_fn: ValueFn, x_0: Traj, window: int) -> Float[Array, " windows"]:
     """Value of every contiguous window of a trajectory, overlapping, first to last.
 
     A trajectory shorter than a window has none.
     """
     firsts = jnp.arange(max(x_0.shape[0] - window + 1, 0))
     cut = lambda first: jax.lax.dynamic_slice_in_dim(x_0, first, window)
-    # One at a time if there is none: vmap has no empty axes.
+    # vmap over nothing is an error.
     return jax.vmap(lambda i: value_fn(cut(i)))(firsts) if firsts.size else jnp.zeros(0)
 
 
@@ -79,13 +88,9 @@ def credit_windows(
     Raises:
         ValueError: for an unknown share.
     """
-    if share not in get_args(Share):
-        names = ", ".join(get_args(Share))
-        raise ValueError(f"unknown share {share!r}; use one of: {names}")
+    check_share(share)
     if not values.size:
-        raise ValueError(
-            f"no window of {window} steps to credit; give a longer trajectory"
-        )
+        raise ValueError(f"no window of {window} steps to credit; give a longer trajectory")
     part = values / window
     if share == "last":
         return jnp.concatenate([jnp.zeros(window - 1), part])
