@@ -195,8 +195,8 @@ def train(config: ConfigDict, source: Source, job: Job) -> dict[str, Any]:
 
     seeds = {"train": [config.seed, job.seed, 0], "test": [config.seed, 0, 1]}
     env = make_env(make_pay(config, source, job), p.num_envs, seeds["train"], True)
-    count = config.evaluation_episodes
-    test = make_env(lambda history, true: true, count, seeds["test"], False)
+    episodes = config.evaluation_episodes
+    test = make_env(lambda history, true: true, episodes, seeds["test"], False)
     agent = PPO(
         "MlpPolicy",
         env,
@@ -213,7 +213,7 @@ def train(config: ConfigDict, source: Source, job: Job) -> dict[str, Any]:
     def evaluate() -> np.ndarray:
         # The same starts for every policy and every evaluation, seen by no training.
         test.rng = np.random.default_rng(seeds["test"])
-        observation, total = test.reset(), np.zeros(count)
+        observation, total = test.reset(), np.zeros(episodes)
         for _ in range(config.episode_steps):
             action, _ = agent.predict(observation, deterministic=True)
             test.step_async(action)

@@ -150,6 +150,8 @@ def test_training_moves_the_mean_along_the_reward(tmp_path, last_steps):
                 steps=40,
                 seed=0,
                 workdir=tmp_path / f"kl{kl_weight}",
+                name="finetune",
+                progress=False,
                 steps_per_dispatch=20,
                 log_every=20,
                 checkpoint_every=40,

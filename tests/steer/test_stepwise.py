@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from diffreward.data import Normaliser
 from diffreward.diffusion import cosine
 from diffreward.steer.stepwise import (
+    check_share,
     clean_reward,
     credit_prefixes,
     credit_windows,
@@ -117,7 +118,9 @@ def test_clean_reward_is_the_mean_over_levels_and_fixed_noises(key):
     levels = np.array([1, 4])
     ab = np.asarray(SCHEDULE.alpha_bar)[levels]
     bare = clean_reward(rho, SCHEDULE, key, jnp.asarray(levels), num_noises=0)
-    expected = np.mean([a * np.square(x).sum() * (t + 1) for a, t in zip(ab, levels)])
+    expected = np.mean(
+        [a * np.square(x).sum() * (t + 1) for a, t in zip(ab, levels, strict=True)]
+    )
     np.testing.assert_allclose(bare(jnp.asarray(x)), expected, rtol=1e-5)
     # E |x_t|^2 = ab |x|^2 + (1 - ab) size; the noise average comes near it.
     noisy = clean_reward(rho, SCHEDULE, key, jnp.asarray(levels), num_noises=3000)
@@ -130,10 +133,6 @@ def test_clean_reward_is_the_mean_over_levels_and_fixed_noises(key):
 
 def test_mistakes_are_named():
     with pytest.raises(ValueError, match="unknown share 'first'; use one of: last, even"):
-        make_step_reward(value, _plain(), 2, "first")(jnp.ones((4, 2)), jnp.ones((4, 1)))
+        check_share("first")
     with pytest.raises(ValueError, match="no window of 3 steps"):
         credit_windows(jnp.zeros(0), 3)
-
-
-def _plain():
-    return Normaliser(np.zeros(3, np.float32), np.ones(3, np.float32))
