@@ -1,0 +1,346 @@
+"""PPO from scratch on the extracted, the true and a random reward of a maze.
+
+Every policy has a folder under --workdir and is skipped once trained; run the same
+command again after any interruption.
+"""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tqdm import tqdm
+
+from configs.common import ConfigDict, choose
+from diffreward import data as d
+from diffreward import report
+from diffreward.report import figures
+from diffreward.steer import stepwise, wrappers
+from diffreward.types import Params
+from experiments import launch, maze2d, tasks
+
+KINDS = ("true", "extracted", "random")
+COLOURS = {
+    "true": figures.EXPERT,
+    "extracted": figures.STEERED,
+    "random": figures.BASE,
+}
+ACT, OBS = 2, 4
+SCALING_WINDOWS = 4096
+
+
+class Job(NamedTuple):
+    """One policy."""
+
+    goal: int
+    kind: str
+    seed: int
+
+    def folder(self, workdir: Path) -> Path:
+        """Where it is written."""
+        return workdir / f"goal{self.goal}" / f"{self.kind}-{self.seed}"
+
+
+class Source(NamedTuple):
+    """What a maze run hands over."""
+
+    prepared: maze2d.Prepared
+    model: tasks.Model
+    reward: tasks.Reward
+    window: int
+    params: Params
+    """Of the window rewards, stacked: member = goal * seeds."""
+
+
+def main(config: ConfigDict, workdir: Path) -> dict[str, Any]:
+    """Trains every policy that is missing; returns the final report."""
+    check(config)
+    source = read_source(config)
+    inputs = {
+        n: report.stage_digest(Path(config.run) / n) for n in ("data", "window_rewards")
+    }
+    jobs = [
+        Job(goal, kind, seed)
+        for seed in range(config.seeds)
+        for goal in config.goals
+        for kind in config.rewards
+    ]
+    keys = ("seed", "levels", "episode_steps", "steps", "evaluate_every")
+    shared = {k: config[k] for k in keys} | {"ppo": config.ppo.to_dict()}
+    shared["evaluation_episodes"] = config.evaluation_episodes
+    with tqdm(total=len(jobs), unit="policy", desc="policies") as bar:
+        for job in jobs:
+            folder = job.folder(workdir)
+            if not report.open_stage(folder, {**shared, **job._asdict()}, inputs):
+                report.close_stage(folder, train(config, source, job))
+            bar.update()
+    records = {job: report.read_json(job.folder(workdir) / "report.json") for job in jobs}
+    result = summarise(config, records)
+    report.write_json(workdir / "report.json", result)
+    write_page(config, workdir, records, result)
+    return result
+
+
+def check(config: ConfigDict) -> None:
+    """Refuses values that would only fail after hours."""
+    maze2d.check(config.maze2d)
+    for kind in config.rewards:
+        choose("reward", kind, KINDS)
+    if "true" not in config.rewards:
+        raise ValueError("rewards must include 'true': returns are shares of its return")
+    if missing := set(config.goals) - set(config.maze2d.goals):
+        raise ValueError(f"goal {min(missing)} has no expert in the maze run")
+    per_update = config.ppo.num_envs * config.ppo.rollout
+    for name in ("steps", "evaluate_every"):
+        if config[name] % per_update:
+            raise ValueError(
+                f"{name}={config[name]} is not a multiple of the {per_update} steps "
+                "between updates; choose one"
+            )
+
+
+def read_source(config: ConfigDict) -> Source:
+    """The maze run's data and window rewards; trains what is not there yet."""
+    run, section = Path(config.run), config.maze2d
+    maze2d.make_data(section, run)
+    prepared = maze2d.prepare(section, run)
+    model = tasks.build_model(section.model, act_dim=ACT, obs_dim=OBS)
+    base = maze2d.train_base(section, run, prepared, model)
+    experts = maze2d.train_experts(section, run, prepared, model, base)
+    params = maze2d.train_rewards(
+        section, run, prepared, model, base, experts, "window_rewards"
+    )
+    reward = tasks.build_reward(section.window_rewards, model)
+    window = section.window_rewards.window or section.model.horizon
+    return Source(prepared, model, reward, window, params)
+
+
+def make_pay(
+    config: ConfigDict, source: Source, job: Job
+) -> Callable[[wrappers.History, np.ndarray], np.ndarray]:
+    """The reward a policy is paid, with mean 0 and deviation 1 on the base's data.
+
+    The random one is the extracted one's network with fresh parameters.
+    """
+    goals, section = list(config.maze2d.goals), config.maze2d.window_rewards
+    network = source.reward.network
+    if job.kind == "random":
+        key = jax.random.key(job.seed)
+        x = jnp.zeros(source.model.shape)
+        params = network.init(key, x, jnp.zeros((), jnp.int32))
+    else:
+        member = goals.index(job.goal) * section.seeds
+        params = jax.tree.map(lambda x: x[member], source.params)
+    num_steps = source.model.schedule.num_steps
+    value_fn = stepwise.clean_reward(
+        source.reward.window_fn(params),
+        source.model.schedule,
+        jax.random.key(0),
+        jnp.arange(config.levels, dtype=jnp.int32) * (num_steps // config.levels),
+        num_noises=0,
+    )
+    normaliser = source.prepared.normaliser
+    payment = wrappers.make_payment(value_fn, normaliser, source.window)
+    raw: Callable[[wrappers.History, np.ndarray], np.ndarray] = (
+        (lambda history, true: true)
+        if job.kind == "true"
+        else (lambda history, true: payment(history))
+    )
+    windows = d.make_windows(
+        source.prepared.base["train"], normaliser, horizon=source.window, pad=False
+    )
+    x = d.draw(windows, jax.random.key(1), SCALING_WINDOWS, source.window)["x_0"]
+    rows = d.unnormalise(normaliser, np.asarray(x))
+    history = wrappers.History(rows, np.full(len(rows), source.window))
+    goal = source.prepared.maze.goals[job.goal - 1]
+    sample = raw(history, d.true_reward(rows[:, -1, ACT:], goal))
+    shift, scale = sample.mean(), max(float(sample.std()), 1e-6)
+
+    def pay(history: wrappers.History, true: np.ndarray) -> np.ndarray:
+        known = history.complete if job.kind != "true" else np.ones(len(true), bool)
+        return np.where(known, (raw(history, true) - shift) / scale, 0.0)
+
+    return pay
+
+
+def train(config: ConfigDict, source: Source, job: Job) -> dict[str, Any]:
+    """Trains one policy; the true return of its test episodes against steps."""
+    try:
+        from sbx import PPO  # pyright: ignore[reportMissingImports]
+
+        from experiments.rl_env import MazeVecEnv
+    except ImportError as error:
+        raise ValueError(
+            f"training a policy needs an RL library ({error}); pip install -e '.[rl]'"
+        ) from error
+    began, p = time.time(), config.ppo
+    goal = source.prepared.maze.goals[job.goal - 1]
+
+    def make_env(pay: Any, num_envs: int, seed: list[int], stagger: bool) -> Any:
+        return MazeVecEnv(
+            source.prepared.maze,
+            goal,
+            source.prepared.normaliser,
+            pay,
+            num_envs=num_envs,
+            frame_skip=config.maze2d.data.frame_skip,
+            episode_steps=config.episode_steps,
+            window=source.window,
+            seed=seed,
+            stagger=stagger,
+        )
+
+    seeds = {"train": [config.seed, job.seed, 0], "test": [config.seed, 0, 1]}
+    env = make_env(make_pay(config, source, job), p.num_envs, seeds["train"], True)
+    episodes = config.evaluation_episodes
+    test = make_env(lambda history, true: true, episodes, seeds["test"], False)
+    agent = PPO(
+        "MlpPolicy",
+        env,
+        n_steps=p.rollout,
+        batch_size=p.batch_size,
+        n_epochs=p.epochs,
+        learning_rate=p.learning_rate,
+        gamma=p.gamma,
+        gae_lambda=p.gae_lambda,
+        ent_coef=p.entropy,
+        seed=job.seed,
+    )
+
+    def evaluate() -> np.ndarray:
+        # The same starts for every policy and every evaluation, seen by no training.
+        test.rng = np.random.default_rng(seeds["test"])
+        observation, total = test.reset(), np.zeros(episodes)
+        for _ in range(config.episode_steps):
+            action, _ = agent.predict(observation, deterministic=True)
+            test.step_async(action)
+            observation, reward, _, _ = test.step_wait()
+            total += reward
+        return total
+
+    curve, returns = [], evaluate()
+    curve.append((0, float(returns.mean())))
+    while agent.num_timesteps < config.steps:
+        count = min(config.evaluate_every, config.steps - agent.num_timesteps)
+        agent.learn(count, reset_num_timesteps=False, log_interval=None)
+        returns = evaluate()
+        curve.append((int(agent.num_timesteps), float(returns.mean())))
+    return {
+        "curve": curve,
+        "return": curve[-1][1],
+        "reached": float((returns > 0).mean()),
+        "seconds": time.time() - began,
+    }
+
+
+def summarise(config: ConfigDict, records: dict[Job, dict[str, Any]]) -> dict[str, Any]:
+    """Returns by reward, their share of the true reward's, and regret, with intervals.
+
+    The share of a set of goals is the mean over goals; seeds are resampled within every
+    goal and reward (strata).
+    """
+    goals = list(config.goals)
+
+    def returns(goal: int, kind: str) -> np.ndarray:
+        return np.array(
+            [records[Job(goal, kind, s)]["return"] for s in range(config.seeds)]
+        )
+
+    def untrained(goal: int) -> float:
+        # Every policy starts from noise; all of them are the floor that regret needs.
+        starts = [r["curve"][0][1] for job, r in records.items() if job.goal == goal]
+        return float(np.mean(starts))
+
+    floors = [untrained(goal) for goal in goals]
+
+    def share(*samples: np.ndarray) -> float:
+        ours, true = samples[: len(goals)], samples[len(goals) :]
+        pairs = zip(ours, true, strict=True)
+        return float(np.mean([a.mean() / max(b.mean(), 1e-9) for a, b in pairs]))
+
+    def regret(*samples: np.ndarray) -> float:
+        ours, true = samples[: len(goals)], samples[len(goals) :]
+        parts = [
+            (b.mean() - a.mean()) / max(b.mean() - floor, 1e-9)
+            for a, b, floor in zip(ours, true, floors, strict=True)
+        ]
+        return float(np.mean(parts))
+
+    result: dict[str, Any] = {"maze": config.maze2d.maze, "kinds": {}}
+    for kind in config.rewards:
+        samples = [returns(g, kind) for g in goals] + [returns(g, "true") for g in goals]
+        result["kinds"][kind] = {
+            "returns": {
+                str(g): list(report.bootstrap(np.mean, returns(g, kind), resamples=2000))
+                for g in goals
+            },
+            "share": list(report.bootstrap(share, *samples, resamples=2000)),
+            "regret": list(report.bootstrap(regret, *samples, resamples=2000)),
+        }
+    result["untrained"] = dict(zip(map(str, goals), floors, strict=True))
+    result["steps_per_second"] = config.steps / float(
+        np.median([r["seconds"] for r in records.values()])
+    )
+    return result
+
+
+def write_page(
+    config: ConfigDict,
+    workdir: Path,
+    records: dict[Job, dict[str, Any]],
+    result: dict[str, Any],
+) -> None:
+    """Learning curves and a table."""
+    fig, axes = figures.grid_of(len(config.goals), len(config.goals), size=3.4)
+    for ax, goal in zip(axes, config.goals, strict=True):
+        for kind in config.rewards:
+            curves = np.array(
+                [records[Job(goal, kind, s)]["curve"] for s in range(config.seeds)]
+            )
+            steps, values = curves[0, :, 0], curves[:, :, 1]
+            ax.plot(steps, values.mean(0), color=COLOURS[kind], label=kind)
+            ax.fill_between(
+                steps, values.min(0), values.max(0), color=COLOURS[kind], alpha=0.2
+            )
+        ax.set(xlabel="steps", ylabel="true return", title=f"goal {goal}")
+        ax.grid(alpha=0.3)
+    axes[0].legend(fontsize=7)
+    figures.save(fig, workdir / "figures" / "learning.png")
+
+    interval = lambda e, digits: f"{e[0]:.{digits}f} [{e[1]:.{digits}f}, {e[2]:.{digits}f}]"
+    rows = [
+        [
+            kind,
+            *(interval(found["returns"][str(g)], 1) for g in config.goals),
+            interval([100 * v for v in found["share"]], 1),
+            interval(found["regret"], 3),
+        ]
+        for kind, found in result["kinds"].items()
+    ]
+    header = [
+        "trained on",
+        *(f"true return, goal {g}" for g in config.goals),
+        "share of the true reward's return, %",
+        "regret",
+    ]
+    text = [
+        f"# PPO from scratch, {config.maze2d.maze}",
+        "",
+        f"Mean and 95 % interval over {config.seeds} seeds; {config.steps:,} steps each; "
+        f"{config.evaluation_episodes} episodes of {config.episode_steps} steps from "
+        "starts that no training has seen. Bands: least and greatest seed.",
+        "",
+        report.markdown(header, rows),
+        "",
+        "![learning curves](figures/learning.png)",
+        "",
+    ]
+    (workdir / "report.md").write_text("\n".join(text))
+    print("\n".join(text[:-2]), f"\nreport: {workdir / 'report.md'}")
+
+
+if __name__ == "__main__":
+    launch.run(main, "configs/rl.py:umaze", "runs/rl/umaze", __doc__)
