@@ -27,7 +27,7 @@ class Checkpoint(NamedTuple):
 
     def provenance(self) -> dict[str, Any]:
         """Path and digest, and how the kind of prediction is known."""
-        known = {"path": str(self.path), "sha256": digest(self.path)}
+        known: dict[str, Any] = {"path": str(self.path), "sha256": digest(self.path)}
         known["prediction"] = self.prediction
         if self.confidence is not None:
             known["detected_with_confidence"] = self.confidence
