@@ -1,0 +1,214 @@
+"""The maze as a vector environment, rewards paid in it, and the summary of a run."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import rl as configs
+from diffreward import data as d
+from diffreward.steer import wrappers
+from diffreward.steer.stepwise import clean_reward, make_step_reward
+from experiments import maze2d, rl, tasks
+
+WINDOW = 8
+
+
+@pytest.fixture(autouse=True)
+def _flax_promotion():
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        yield
+
+
+@pytest.fixture(scope="module")
+def config():
+    return configs.get_config("umaze,smoke")
+
+
+@pytest.fixture(scope="module")
+def source(config):
+    """A maze run with untrained rewards and random-walk data."""
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        model = tasks.build_model(config.maze2d.model, 2, 4)
+        reward = tasks.build_reward(config.maze2d.window_rewards, model)
+        x, t = jnp.zeros(model.shape), jnp.zeros((), jnp.int32)
+        one = lambda k: reward.network.init(jax.random.key(k), x, t)
+        params = jax.tree.map(lambda *x: jnp.stack(x), one(0), one(1))
+    rng = np.random.default_rng(0)
+    rows = 400
+    episodes = d.Episodes.from_arrays(
+        rng.uniform(-1.2, 1.2, (rows, 4)),
+        rng.uniform(-1, 1, (rows, 2)),
+        timeouts=np.arange(rows) % 40 == 39,
+    )
+    normaliser = d.fit_limits(d.transitions(episodes))
+    maze = d.make_maze("umaze")
+    prepared = maze2d.Prepared(maze, normaliser, {"train": episodes}, [])
+    return rl.Source(prepared, model, reward, WINDOW, params)
+
+
+def make_env(source, pay, count=6, **options):
+    pytest.importorskip("stable_baselines3")
+    from experiments.rl_env import MazeVecEnv
+
+    return MazeVecEnv(
+        source.prepared.maze,
+        source.prepared.maze.goals[0],
+        source.prepared.normaliser,
+        pay,
+        num_envs=count,
+        frame_skip=6,
+        episode_steps=20,
+        window=WINDOW,
+        seed=0,
+        **options,
+    )
+
+
+@pytest.mark.parametrize("kind", ["true", "extracted", "random"])
+def test_payment_is_standardised_and_that_of_the_record(config, source, kind):
+    goal = 8 if kind == "extracted" else 1
+    pay = rl.make_pay(config, source, rl.Job(goal, kind, 3))
+    rng = np.random.default_rng(1)
+    rows = rng.uniform(-1, 1, (WINDOW + 3, 6)).astype(np.float32)
+    true = d.true_reward(rows[:, 2:], source.prepared.maze.goals[goal - 1])
+    history, paid = wrappers.empty_history(1, WINDOW, 6), []
+    for row, r in zip(rows, true, strict=True):
+        history = wrappers.push(history, row[None])
+        paid.append(pay(history, r[None])[0])
+    if kind == "true":
+        raw = true
+    else:
+        if kind == "extracted":  # goal 8 is the second member of the smoke run
+            params = jax.tree.map(lambda x: x[1], source.params)
+        else:
+            x, t = jnp.zeros(source.model.shape), jnp.zeros((), jnp.int32)
+            params = source.reward.network.init(jax.random.key(3), x, t)
+        value = clean_reward(
+            source.reward.window_fn(params),
+            source.model.schedule,
+            jax.random.key(0),
+            jnp.array([0, 8, 16, 24]),
+            num_noises=0,
+        )
+        one = make_step_reward(value, source.prepared.normaliser, WINDOW)
+        raw = np.asarray(one(jnp.asarray(rows[:, 2:]), jnp.asarray(rows[:, :2])))
+        assert paid[: WINDOW - 1] == [0] * (WINDOW - 1)
+        raw, paid = raw[WINDOW - 1 :], paid[WINDOW - 1 :]
+    # Paid is raw up to one shift and one positive scale.
+    if np.ptp(raw) > 0:
+        slope, shift = np.polyfit(raw, paid, 1)
+        assert slope > 0
+        np.testing.assert_allclose(slope * raw + shift, paid, atol=1e-3 * np.ptp(paid))
+
+
+def test_episodes_of_the_vector_environment_are_those_of_the_simulator(source):
+    env = make_env(source, lambda history, true: true)
+    first = env.reset()
+    shift, scale = (np.asarray(x)[2:] for x in source.prepared.normaliser)
+    state = first * scale + shift
+    rng = np.random.default_rng(2)
+    physics = d.make_physics(source.prepared.maze)
+    total = np.zeros(6)
+    for step in range(20):
+        action = rng.uniform(-2, 2, (6, 2))
+        state = d.step(physics, state, np.clip(action, -1, 1), 6)
+        env.step_async(action)
+        observation, reward, over, infos = env.step_wait()
+        gap = np.linalg.norm(state[:, :2] - source.prepared.maze.goals[0], axis=1)
+        near = np.abs(gap - d.GOAL_RADIUS) > 1e-3
+        np.testing.assert_array_equal(reward[near], (gap <= d.GOAL_RADIUS)[near])
+        total += reward
+        assert over.all() == (step == 19)
+        seen = [i["terminal_observation"] for i in infos] if over.all() else observation
+        np.testing.assert_allclose(np.stack(list(seen)) * scale + shift, state, atol=1e-3)
+    assert [i["true_return"] for i in infos] == total.tolist()
+    assert np.all(env.history.count == 0)
+    at_rest = observation * scale + shift
+    np.testing.assert_allclose(at_rest[:, 2:], 0, atol=1e-5)
+
+
+def test_staggered_episodes_have_their_own_ends(source):
+    env = make_env(source, lambda history, true: true, stagger=True)
+    env.reset()
+    ends = np.zeros((60, 6), bool)
+    for step in range(60):
+        env.step_async(np.zeros((6, 2)))
+        ends[step] = env.step_wait()[2]
+    assert not np.all(ends.any(1) == ends.all(1))
+    for column in ends.T:
+        assert set(np.diff(np.flatnonzero(column))) == {20}
+
+
+def records(config, returns):
+    """Records whose true return is given by (kind, goal, seed)."""
+    found = {}
+    for goal in config.goals:
+        for kind in config.rewards:
+            for seed in range(config.seeds):
+                final = returns(kind, goal, seed)
+                found[rl.Job(goal, kind, seed)] = {
+                    "curve": [(0, 5.0), (100, final)],
+                    "return": final,
+                    "reached": 1.0,
+                    "seconds": 2.0,
+                }
+    return found
+
+
+def test_shares_and_regret_are_means_over_goals(tmp_path):
+    config = configs.get_config("umaze")
+    values = {"true": 80.0, "extracted": 60.0, "random": 5.0}
+    by_hand = lambda kind, goal, seed: values[kind] * (1 if goal == 1 else 0.5) + seed
+    found = records(config, by_hand)
+    result = rl.summarise(config, found)
+    extracted = result["kinds"]["extracted"]
+    # Means over seeds 0 to 4 add 2: 62 of 82 at goal 1, 32 of 42 at goal 5.
+    share = (62 / 82 + 32 / 42) / 2
+    assert extracted["share"][0] == pytest.approx(share)
+    assert extracted["share"][1] < share < extracted["share"][2]
+    regret = ((82 - 62) / (82 - 5) + (42 - 32) / (42 - 5)) / 2
+    assert extracted["regret"][0] == pytest.approx(regret)
+    assert result["kinds"]["true"]["share"][0] == pytest.approx(1)
+    rl.write_page(config, tmp_path, found, result)
+    assert f"| {100 * share:.1f} [" in (tmp_path / "report.md").read_text()
+    assert (tmp_path / "figures" / "learning.png").stat().st_size > 5000
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("rewards", ("true", "extractd"), "did you mean 'extracted'"),
+        ("rewards", ("extracted",), "must include 'true'"),
+        ("goals", (2,), "goal 2 has no expert"),
+        ("steps", 5000, "not a multiple of the 4096 steps"),
+    ],
+)
+def test_wrong_values_are_refused_before_any_work(key, value, message):
+    config = configs.get_config("umaze,smoke")
+    with config.unlocked():
+        config[key] = value
+    with pytest.raises(ValueError, match=message):
+        rl.check(config)
+
+
+@pytest.mark.slow
+def test_a_run_resumes_and_the_true_reward_is_learned(source, tmp_path, monkeypatch):
+    pytest.importorskip("sbx")
+    config = configs.get_config("umaze,smoke")
+    with config.unlocked():
+        config.seeds, config.rewards, config.run = (
+            1,
+            ("true", "random"),
+            str(tmp_path / "m"),
+        )
+        config.steps = 65_536
+        config.evaluate_every = 32_768
+    monkeypatch.setattr(rl, "read_source", lambda config: source)
+    monkeypatch.setattr(rl.report, "stage_digest", lambda folder: "x")
+    result = rl.main(config, tmp_path / "rl")
+    kinds = result["kinds"]
+    assert kinds["true"]["returns"]["1"][0] > 40
+    assert kinds["random"]["share"][0] < 0.5
+    monkeypatch.setattr(rl, "train", None)
+    assert rl.main(config, tmp_path / "rl") == result
