@@ -37,7 +37,8 @@ def get_config(argument: str = "umaze") -> ConfigDict:
     c.goals = (1, 5)
     c.seeds = 5  # policies per goal and reward
     c.rewards = ("true", "extracted", "random")
-    c.levels = 4  # noise levels the extracted reward is averaged over, evenly spaced
+    c.credit = "state"  # who earns a window's reward: "state" (its place) or "window"
+    c.levels = 4  # noise levels the reward is averaged over with credit = "window"
     c.episode_steps, c.steps = MAZES[maze]
     c.evaluate_every = 16_384
     c.evaluation_episodes = 128

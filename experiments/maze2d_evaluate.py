@@ -1,5 +1,6 @@
 """What is measured of every goal's reward, on held-out data only."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -119,6 +120,48 @@ def test_set(config: ConfigDict, prepared: Any, episodes: d.Episodes) -> TestSet
     return TestSet(np.asarray(cut(firsts)), np.asarray(anywhere))
 
 
+def make_window_values(
+    model: tasks.Model, reward: tasks.Reward
+) -> Callable[[Params, Array], Array]:
+    """Compiled reward of a batch of clean windows, at the lowest noise level."""
+
+    @jax.jit
+    def window_values(params: Params, x: Array) -> Array:
+        noise = jax.random.normal(jax.random.key(5), x.shape)
+        x_t = model.schedule.sqrt_alpha_bar[0] * x + model.schedule.sigma[0] * noise
+        rho = reward.window_fn(params)
+        return jax.vmap(lambda w: rho(w, jnp.int32(0)))(x_t)
+
+    return window_values
+
+
+def reward_map(
+    config: ConfigDict,
+    prepared: Any,
+    values: Callable[[Array], Array],
+    episodes: d.Episodes,
+) -> tuple[metrics.Grid, np.ndarray]:
+    """Mean reward of the windows through every bin of the maze, smoothed.
+
+    Every point of a window gets the window's value (winsorised as in the paper); bins
+    with too few points are NaN.
+    """
+    e = config.evaluation
+    size = config.window_rewards.window or config.model.horizon
+    w = d.make_windows(
+        episodes, prepared.normaliser, horizon=size, pad=False, balance="window"
+    )
+    x = jax.vmap(lambda i: d.gather(w, i, size)[0])(jnp.arange(len(w.start)))
+    value = np.asarray(values(x))
+    value = np.clip(value, *np.percentile(value, [0.5, 99.5])).repeat(size)
+    points = d.unnormalise(prepared.normaliser, np.asarray(x))[:, :, 2:4]
+    rows, columns = prepared.maze.walls.shape
+    corner = np.array([columns, rows]) / 2
+    grid = metrics.make_grid(-corner, corner, e.map_bin)
+    raw = metrics.mean_map(grid, points.reshape(-1, 2), value, min_count=e.map_min_count)
+    return grid, metrics.smooth_map(raw, e.map_smoothing)
+
+
 test_set.__test__ = False  # type: ignore[attr-defined]
 
 
@@ -133,15 +176,6 @@ class Tools:
 
         def pair_of(base: Params, expert: Params) -> Pair:
             return tasks.make_params_pair(model, base, expert)
-
-        @jax.jit
-        def window_values(params: Params, x: Array) -> Array:
-            """Reward of single windows at the lowest noise level."""
-            noise = jax.random.normal(jax.random.key(5), x.shape)
-            schedule = model.schedule
-            x_t = schedule.sqrt_alpha_bar[0] * x + schedule.sigma[0] * noise
-            rho = self.window_reward.window_fn(params)
-            return jax.vmap(lambda w: rho(w, jnp.int32(0)))(x_t)
 
         @jax.jit
         def plans(
@@ -163,7 +197,8 @@ class Tools:
             eps = lambda x, t: steered(x, t) + direct(x, t) - pair.base(x, t)
             return plan(eps, model.schedule, jax.random.key(6), known, pinned)
 
-        self.window_values, self.plans = window_values, plans
+        self.plans = plans
+        self.window_values = make_window_values(model, self.window_reward)
         self.values = measure.make_values(model, self.reward, config.evaluation.noises)
         self.fvu = measure.make_fvu(model, self.reward)
         self.window_fvu = measure.make_fvu(model, self.window_reward)
@@ -259,25 +294,13 @@ class Tools:
     ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """The reward map over base windows, and how it compares with visits."""
         e, prepared = self.config.evaluation, self.prepared
-        size = self.config.window_rewards.window or self.config.model.horizon
         first = lambda x: d.select(x, np.arange(min(e.map_episodes, len(x.starts))))
         base_episodes = first(prepared.base["test"])
-        w = d.make_windows(
-            base_episodes, prepared.normaliser, horizon=size, pad=False, balance="window"
-        )
-        x = jax.vmap(lambda i: d.gather(w, i, size)[0])(jnp.arange(len(w.start)))
-        value = np.asarray(self.window_values(window_reward, x))
-        # Every point of a window gets the window's value (winsorised as in the paper).
-        value = np.clip(value, *np.percentile(value, [0.5, 99.5])).repeat(size)
-        points = d.unnormalise(prepared.normaliser, np.asarray(x))[:, :, 2:4]
-        points = points.reshape(-1, 2)
-
-        rows, columns = prepared.maze.walls.shape
-        corner = np.array([columns, rows]) / 2
-        grid = metrics.make_grid(-corner, corner, e.map_bin)
-        shown = metrics.smooth_map(
-            metrics.mean_map(grid, points, value, min_count=e.map_min_count),
-            e.map_smoothing,
+        grid, shown = reward_map(
+            self.config,
+            prepared,
+            lambda x: self.window_values(window_reward, x),
+            base_episodes,
         )
         visits = [
             metrics.visits(grid, x.observations[:, :2])

@@ -18,11 +18,13 @@ from configs.common import ConfigDict, choose
 from diffreward import data as d
 from diffreward import report
 from diffreward.report import figures
+from diffreward.reward import metrics
 from diffreward.steer import stepwise, wrappers
 from diffreward.types import Params
-from experiments import launch, maze2d, tasks
+from experiments import launch, maze2d, maze2d_evaluate, tasks
 
 KINDS = ("true", "extracted", "random")
+CREDITS = ("state", "window")
 COLOURS = {
     "true": figures.EXPERT,
     "extracted": figures.STEERED,
@@ -68,7 +70,7 @@ def main(config: ConfigDict, workdir: Path) -> dict[str, Any]:
         for goal in config.goals
         for kind in config.rewards
     ]
-    keys = ("seed", "levels", "episode_steps", "steps", "evaluate_every")
+    keys = ("seed", "credit", "levels", "episode_steps", "steps", "evaluate_every")
     shared = {k: config[k] for k in keys} | {"ppo": config.ppo.to_dict()}
     shared["evaluation_episodes"] = config.evaluation_episodes
     with tqdm(total=len(jobs), unit="policy", desc="policies") as bar:
@@ -89,6 +91,7 @@ def check(config: ConfigDict) -> None:
     maze2d.check(config.maze2d)
     for kind in config.rewards:
         choose("reward", kind, KINDS)
+    choose("credit", config.credit, CREDITS)
     if "true" not in config.rewards:
         raise ValueError("rewards must include 'true': returns are shares of its return")
     if missing := set(config.goals) - set(config.maze2d.goals):
@@ -118,22 +121,80 @@ def read_source(config: ConfigDict) -> Source:
     return Source(prepared, model, reward, window, params)
 
 
-def make_pay(
-    config: ConfigDict, source: Source, job: Job
-) -> Callable[[wrappers.History, np.ndarray], np.ndarray]:
+Raw = Callable[[wrappers.History, np.ndarray], np.ndarray]
+"""Reward of the newest step from the history and the true rewards, not yet scaled."""
+
+
+def make_pay(config: ConfigDict, source: Source, job: Job) -> Raw:
     """The reward a policy is paid, with mean 0 and deviation 1 on the base's data.
 
-    The random one is the extracted one's network with fresh parameters.
+    The random one is the extracted one's network with fresh parameters, credited to
+    steps in the same way.
     """
-    goals, section = list(config.maze2d.goals), config.maze2d.window_rewards
-    network = source.reward.network
-    if job.kind == "random":
-        key = jax.random.key(job.seed)
-        x = jnp.zeros(source.model.shape)
-        params = network.init(key, x, jnp.zeros((), jnp.int32))
+    if job.kind == "true":
+        raw: Raw = lambda history, true: true
     else:
-        member = goals.index(job.goal) * section.seeds
-        params = jax.tree.map(lambda x: x[member], source.params)
+        params = reward_params(config, source, job)
+        credit = credit_states if config.credit == "state" else credit_windows
+        raw = credit(config, source, params)
+    whole_windows = job.kind != "true" and config.credit == "window"
+    rows = sample_windows(source)
+    history = wrappers.History(rows, np.full(len(rows), source.window))
+    goal = source.prepared.maze.goals[job.goal - 1]
+    sample = raw(history, d.true_reward(rows[:, -1, ACT:], goal))
+    shift, scale = sample.mean(), max(float(sample.std()), 1e-6)
+
+    def pay(history: wrappers.History, true: np.ndarray) -> np.ndarray:
+        paid = (raw(history, true) - shift) / scale
+        return np.where(history.complete, paid, 0.0) if whole_windows else paid
+
+    return pay
+
+
+def reward_params(config: ConfigDict, source: Source, job: Job) -> Params:
+    """The extracted reward of the job's goal, or a random one of the job's seed."""
+    if job.kind == "random":
+        x = jnp.zeros(source.model.shape)
+        key = jax.random.key(job.seed)
+        return source.reward.network.init(key, x, jnp.zeros((), jnp.int32))
+    member = list(config.maze2d.goals).index(job.goal) * config.maze2d.window_rewards.seeds
+    return jax.tree.map(lambda x: x[member], source.params)
+
+
+def sample_windows(source: Source) -> np.ndarray:
+    """Rows ``[action, observation]`` of windows of the base's data, not normalised."""
+    windows = d.make_windows(
+        source.prepared.base["train"],
+        source.prepared.normaliser,
+        horizon=source.window,
+        pad=False,
+    )
+    x = d.draw(windows, jax.random.key(1), SCALING_WINDOWS, source.window)["x_0"]
+    return d.unnormalise(source.prepared.normaliser, np.asarray(x))
+
+
+def credit_states(config: ConfigDict, source: Source, params: Params) -> Raw:
+    """Pays what the reward map says of the place: the mean over windows through it.
+
+    The windows are the base's, as in the Maze2D report but from training episodes. A
+    ratio of windows pays every move that the expert makes more often than the base, and
+    can be earned again and again on the way; its mean over windows ranks places.
+    """
+    values = maze2d_evaluate.make_window_values(source.model, source.reward)
+    episodes = source.prepared.base["train"]
+    count = min(config.maze2d.evaluation.map_episodes, len(episodes.starts))
+    grid, shown = maze2d_evaluate.reward_map(
+        config.maze2d,
+        source.prepared,
+        lambda x: values(params, x),
+        d.select(episodes, np.arange(count)),
+    )
+    position = slice(ACT, ACT + 2)
+    return lambda history, true: metrics.look_up(grid, shown, history.rows[:, -1, position])
+
+
+def credit_windows(config: ConfigDict, source: Source, params: Params) -> Raw:
+    """Pays every step the value of the window it completes, over the window's length."""
     num_steps = source.model.schedule.num_steps
     value_fn = stepwise.clean_reward(
         source.reward.window_fn(params),
@@ -142,28 +203,8 @@ def make_pay(
         jnp.arange(config.levels, dtype=jnp.int32) * (num_steps // config.levels),
         num_noises=0,
     )
-    normaliser = source.prepared.normaliser
-    payment = wrappers.make_payment(value_fn, normaliser, source.window)
-    raw: Callable[[wrappers.History, np.ndarray], np.ndarray] = (
-        (lambda history, true: true)
-        if job.kind == "true"
-        else (lambda history, true: payment(history))
-    )
-    windows = d.make_windows(
-        source.prepared.base["train"], normaliser, horizon=source.window, pad=False
-    )
-    x = d.draw(windows, jax.random.key(1), SCALING_WINDOWS, source.window)["x_0"]
-    rows = d.unnormalise(normaliser, np.asarray(x))
-    history = wrappers.History(rows, np.full(len(rows), source.window))
-    goal = source.prepared.maze.goals[job.goal - 1]
-    sample = raw(history, d.true_reward(rows[:, -1, ACT:], goal))
-    shift, scale = sample.mean(), max(float(sample.std()), 1e-6)
-
-    def pay(history: wrappers.History, true: np.ndarray) -> np.ndarray:
-        known = history.complete if job.kind != "true" else np.ones(len(true), bool)
-        return np.where(known, (raw(history, true) - shift) / scale, 0.0)
-
-    return pay
+    payment = wrappers.make_payment(value_fn, source.prepared.normaliser, source.window)
+    return lambda history, true: payment(history)
 
 
 def train(config: ConfigDict, source: Source, job: Job) -> dict[str, Any]:

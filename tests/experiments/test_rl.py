@@ -66,8 +66,11 @@ def make_env(source, pay, count=6, **options):
 
 
 @pytest.mark.parametrize("kind", ["true", "extracted", "random"])
-def test_payment_is_standardised_and_that_of_the_record(config, source, kind):
+def test_windows_are_paid_to_the_step_that_completes_them(config, source, kind):
     goal = 8 if kind == "extracted" else 1
+    config = config.copy_and_resolve_references()
+    with config.unlocked():
+        config.credit = "window"
     pay = rl.make_pay(config, source, rl.Job(goal, kind, 3))
     rng = np.random.default_rng(1)
     rows = rng.uniform(-1, 1, (WINDOW + 3, 6)).astype(np.float32)
@@ -100,6 +103,34 @@ def test_payment_is_standardised_and_that_of_the_record(config, source, kind):
         slope, shift = np.polyfit(raw, paid, 1)
         assert slope > 0
         np.testing.assert_allclose(slope * raw + shift, paid, atol=1e-3 * np.ptp(paid))
+
+
+def test_states_are_paid_what_windows_through_their_place_are_worth(
+    config, source, monkeypatch
+):
+    # A reward of windows that says how far right they are: the map has to say it too.
+    rightness = lambda model, reward: lambda params, x: x[:, :, 2].mean(1)
+    monkeypatch.setattr(rl.maze2d_evaluate, "make_window_values", rightness)
+    rng = np.random.default_rng(4)
+    line = np.repeat(rng.uniform(-1, 1, 300) + 0.2, 20)  # every episode stays at one place
+    episodes = d.Episodes.from_arrays(
+        np.stack([line, 0 * line, 0 * line, 0 * line], 1),
+        np.zeros((len(line), 2)),
+        timeouts=np.arange(len(line)) % 20 == 19,
+    )
+    prepared = source.prepared._replace(base={"train": episodes})
+    pay = rl.make_pay(config, source._replace(prepared=prepared), rl.Job(8, "extracted", 0))
+    places = np.linspace(-0.7, 0.7, 15)
+    rows = np.zeros((15, WINDOW, 6), np.float32)
+    rows[:, :-1] = rng.uniform(-1, 1, (15, WINDOW - 1, 6))  # the past is not looked at
+    rows[:, -1, 2] = places
+    # Short histories are paid too.
+    paid = pay(wrappers.History(rows, np.ones(15, int)), np.zeros(15))
+    slope, shift = np.polyfit(places, paid, 1)
+    np.testing.assert_allclose(slope * places + shift, paid, atol=0.15)
+    # Mean 0 and deviation 1 on the data, up to the map's bins and smoothing.
+    assert slope == pytest.approx(1 / line.std(), rel=0.1)
+    assert shift == pytest.approx(-line.mean() / line.std(), abs=0.1)
 
 
 def test_episodes_of_the_vector_environment_are_those_of_the_simulator(source):
@@ -181,6 +212,7 @@ def test_shares_and_regret_are_means_over_goals(tmp_path):
         ("rewards", ("true", "extractd"), "did you mean 'extracted'"),
         ("rewards", ("extracted",), "must include 'true'"),
         ("goals", (2,), "goal 2 has no expert"),
+        ("credit", "step", "did you mean 'state'"),
         ("steps", 5000, "not a multiple of the 4096 steps"),
     ],
 )

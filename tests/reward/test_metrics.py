@@ -107,3 +107,12 @@ def test_auroc_is_what_a_threshold_would_get(key):
     value = jax.vmap(lambda x: rho(x, jnp.int32(0)))
     b, e = (np.asarray(value(draw(law, key))) for law in (BASE, EXPERT))
     assert metrics.auroc(e, b) > 0.95
+
+
+def test_look_up_is_linear_between_centres_and_least_where_unknown():
+    grid = metrics.make_grid(np.array([0.0, 0.0]), np.array([3.0, 2.0]), 1.0)
+    values = np.array([[0.0, 1.0], [2.0, 5.0], [np.nan, 7.0]])
+    at = lambda *points: metrics.look_up(grid, values, np.array(points))
+    np.testing.assert_allclose(at([0.5, 0.5], [1.5, 1.5], [2.5, 1.5]), [0, 5, 7])
+    np.testing.assert_allclose(at([1.0, 0.5], [1.0, 1.0]), [1, 2])
+    np.testing.assert_allclose(at([2.5, 0.5], [9.0, 9.0], [-9.0, 0.5]), [0, 7, 0])

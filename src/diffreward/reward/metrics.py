@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
+from scipy.interpolate import RegularGridInterpolator
 from scipy.ndimage import gaussian_filter
 from scipy.stats import rankdata
 
@@ -119,6 +120,20 @@ def smooth_map(values: np.ndarray, sigma: float) -> np.ndarray:
     weight = gaussian_filter(known.astype(float), sigma)
     total = gaussian_filter(np.where(known, values, 0.0), sigma)
     return np.where(known, total / np.maximum(weight, 1e-9), np.nan)
+
+
+def look_up(
+    grid: Grid, values: np.ndarray, positions: Float[np.ndarray, "... 2"]
+) -> Float[np.ndarray, "..."]:
+    """A map's value at positions, linear between bin centres.
+
+    Masked (NaN) bins count as the least known value, so that a policy paid by the map
+    has no reason to go where no data was. Outside the grid the nearest bin counts.
+    """
+    filled = np.where(np.isfinite(values), values, np.nanmin(values))
+    centres = [(e[:-1] + e[1:]) / 2 for e in grid]
+    inside = [np.clip(positions[..., i], c[0], c[-1]) for i, c in enumerate(centres)]
+    return RegularGridInterpolator(centres, filled)(np.stack(inside, -1))
 
 
 def log_visit_ratio(
