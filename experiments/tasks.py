@@ -4,6 +4,7 @@ Only here do networks, diffusion and reward meet the trainer. Every experiment b
 models with :class:`Model` and :class:`Reward`, so all of them share losses and sampling.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -72,10 +73,9 @@ class Model(NamedTuple):
     clip: float
 
     @property
-    def shape(self) -> tuple[int, int]:
-        """Horizon and dim."""
-        horizon, dim = self.pinned.shape
-        return horizon, dim
+    def shape(self) -> tuple[int, ...]:
+        """Of a sample: horizon and dim of a trajectory."""
+        return self.pinned.shape
 
     def eps_fn(self, params: Params) -> EpsFn:
         """Noise prediction under given parameters."""
@@ -188,8 +188,17 @@ def optimiser(config: ConfigDict) -> Any:
     )
 
 
-def denoising_task(model: Model, batch_size: int, initial: Params | None = None) -> Task:
-    """Trains a denoiser on windows; ``initial`` parameters are fine-tuned if given."""
+def denoising_task(
+    model: Model,
+    batch_size: int,
+    initial: Params | None = None,
+    draw_samples: Callable[[Any, Array], Any] | None = None,
+) -> Task:
+    """Trains a denoiser; ``initial`` parameters are fine-tuned if given.
+
+    Batches are windows of trajectories unless ``draw_samples`` (data, key) makes others:
+    a dict of ``x_0`` and ``valid``.
+    """
 
     def init(key: Array) -> Params:
         if initial is not None:
@@ -222,7 +231,7 @@ def denoising_task(model: Model, batch_size: int, initial: Params | None = None)
     def batch(data: Any, key: Array) -> Any:
         return draw(data, key, batch_size, model.shape[0])
 
-    return Task(init=init, loss=loss, draw=batch)
+    return Task(init=init, loss=loss, draw=draw_samples or batch)
 
 
 def reward_task(model: Model, reward: Reward, source: str, batch_size: int) -> Task:
@@ -270,6 +279,43 @@ def reward_task(model: Model, reward: Reward, source: str, batch_size: int) -> T
             for i, name in enumerate(names)
         ]
         return jax.tree.map(lambda *rows: jnp.concatenate(rows), *parts)
+
+    return Task(init=init, loss=loss, draw=batch)
+
+
+def record_task(reward: Reward, shape: tuple[int, ...], batch_size: int) -> Task:
+    """Aligns a reward with recorded outputs of a pair, one state of a chain per example.
+
+    ``data`` holds, per chain, ``x_t``, ``base`` and ``difference`` (expert minus base,
+    which keeps its digits in half precision), (chains, levels, *shape), and the levels
+    ``t``, (levels,); see `experiments.image_records`.
+    """
+
+    def init(key: Array) -> Params:
+        return reward.network.init(key, jnp.zeros(shape), jnp.zeros((), jnp.int32))
+
+    def loss(params: Params, frozen: Any, key: Array, batch: Any) -> tuple:
+        del frozen, key
+        rho = reward.reward_fn(params)
+
+        def one(x_t: Array, t: Array, base: Array, difference: Array) -> tuple:
+            known = Pair(lambda x, t: base, lambda x, t: base + difference, reward.schedule)
+            part = align(known, x_t, t, reward.preset)
+            return alignment_loss(rho, part.point, t, part.target, weight=part.weight)
+
+        value, metrics = jax.vmap(one)(
+            *(batch[name] for name in ("x_t", "t", "base", "difference"))
+        )
+        fvu = metrics["residual"].sum() / metrics["signal"].sum()
+        return value.mean(), {"fvu": fvu}
+
+    def batch(data: Any, key: Array) -> Any:
+        chains, levels = data["x_t"].shape[:2]
+        chain_key, level_key = jax.random.split(key)
+        i = jax.random.randint(chain_key, (batch_size,), 0, chains)
+        j = draw_levels(level_key, batch_size, levels)
+        rows = {n: data[n][i, j] for n in ("x_t", "base", "difference")}
+        return {n: v.astype(jnp.float32) for n, v in rows.items()} | {"t": data["t"][j]}
 
     return Task(init=init, loss=loss, draw=batch)
 

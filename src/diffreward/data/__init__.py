@@ -7,6 +7,7 @@ from diffreward.data.batches import (
     host_batches,
 )
 from diffreward.data.d4rl import read_hdf5, write_hdf5
+from diffreward.data.digits import LabelledImages, load_digits, select_images
 from diffreward.data.episodes import (
     Episodes,
     concatenate,
@@ -58,6 +59,7 @@ from diffreward.data.policies import (
     load_policy,
     save_policy,
 )
+from diffreward.data.prompts import Prompts, read_prompts, slices
 from diffreward.data.registry import (
     D4RLDataset,
     check_task,
@@ -65,6 +67,7 @@ from diffreward.data.registry import (
     load_d4rl,
     parse_source,
 )
+from diffreward.data.shards import Shards, open_shards, read_shard, write_shards
 from diffreward.data.snapshots import collect_again, read_index
 from diffreward.data.splits import SPLITS, split_episodes
 from diffreward.data.windows import (
@@ -87,13 +90,16 @@ __all__ = [
     "Batch",
     "D4RLDataset",
     "Episodes",
+    "LabelledImages",
     "LocomotionTask",
     "Maze",
     "Normaliser",
     "Physics",
+    "Prompts",
     "Recipe",
     "Recorder",
     "Rollouts",
+    "Shards",
     "SquashedGaussianPolicy",
     "Stream",
     "Windows",
@@ -118,6 +124,7 @@ __all__ = [
     "host_batches",
     "load",
     "load_d4rl",
+    "load_digits",
     "load_minari",
     "load_policy",
     "make_geodesic",
@@ -128,14 +135,19 @@ __all__ = [
     "next_cells",
     "normalise",
     "normalised_score",
+    "open_shards",
     "parse_source",
     "pd_action",
     "plan",
     "read_hdf5",
     "read_index",
+    "read_prompts",
+    "read_shard",
     "sample_free",
     "save_policy",
     "select",
+    "select_images",
+    "slices",
     "split_episodes",
     "stack_windows",
     "step",
@@ -144,5 +156,6 @@ __all__ = [
     "unnormalise",
     "wall_distance",
     "write_hdf5",
+    "write_shards",
     "xy_to_cell",
 ]

@@ -21,6 +21,7 @@ from diffreward.diffusion.noise import (
     variance_preserving,
     variance_preserving_cosine,
 )
+from diffreward.diffusion.paired import PairedChain, paired_chain
 from diffreward.diffusion.process import (
     Prediction,
     check_prediction,
@@ -40,6 +41,7 @@ __all__ = [
     "Detection",
     "DiffusionModel",
     "NoiseProcess",
+    "PairedChain",
     "Prediction",
     "Schedule",
     "check_prediction",
@@ -63,6 +65,7 @@ __all__ = [
     "given",
     "linear",
     "match_times",
+    "paired_chain",
     "pin",
     "pinned_observations",
     "posterior_mean",

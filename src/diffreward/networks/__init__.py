@@ -5,6 +5,7 @@ from diffreward.networks.energy import EnergyDenoiser
 from diffreward.networks.heads import (
     AsTrajectory,
     EnergyDifference,
+    Flattened,
     LevelScaled,
     as_trajectory,
 )
@@ -25,6 +26,7 @@ __all__ = [
     "AsTrajectory",
     "DifferenceOfSquares",
     "EnergyDenoiser",
+    "Flattened",
     "EnergyDifference",
     "InnerProductReward",
     "LevelScaled",

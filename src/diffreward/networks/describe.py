@@ -6,7 +6,12 @@ from typing import Any
 import flax.linen as nn
 
 from diffreward.networks.energy import EnergyDenoiser
-from diffreward.networks.heads import AsTrajectory, EnergyDifference, LevelScaled
+from diffreward.networks.heads import (
+    AsTrajectory,
+    EnergyDifference,
+    Flattened,
+    LevelScaled,
+)
 from diffreward.networks.mlp import (
     DifferenceOfSquares,
     InnerProductReward,
@@ -24,6 +29,7 @@ KNOWN: dict[str, Any] = {
         DifferenceOfSquares,
         EnergyDenoiser,
         EnergyDifference,
+        Flattened,
         InnerProductReward,
         LevelScaled,
         ScalarReward,

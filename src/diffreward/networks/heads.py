@@ -40,6 +40,17 @@ class AsTrajectory(nn.Module):
         return self.net(as_trajectory(x), t)
 
 
+class Flattened(nn.Module):
+    """Runs a network of trajectories on a sample of any shape; the output has its shape."""
+
+    net: nn.Module
+
+    @nn.compact
+    def __call__(self, x: Array, t: Time) -> Array:
+        """Maps (x_t, t) to a sample of the same shape."""
+        return self.net(as_trajectory(x), t).reshape(x.shape)
+
+
 class EnergyDifference(nn.Module):
     """Energy ``<x, f(x, t)>`` of the expert minus that of the base.
 

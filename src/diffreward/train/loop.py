@@ -59,7 +59,10 @@ def fit(
     Args:
         task: what is trained.
         tx: optimiser; see `make_optimiser`.
-        data: pytree of arrays the batches are drawn from.
+        data: pytree of arrays the batches are drawn from; or a function of the step that
+            a dispatch begins with to such a pytree, for data that do not fit at once. It
+            is called again after an interruption, so it must be a function, and should
+            return the same object while nothing changes.
         frozen: pytree of arrays the loss reads, such as frozen models.
         steps: number of updates in all.
         seed: source of the initial parameters and of every batch and noise.
@@ -96,6 +99,8 @@ def fit(
     """
     workdir = Path(workdir)
     mesh = sharding.make_mesh(1) if mesh is None else mesh
+    feed = data if callable(data) else None
+    data = feed(0) if feed else data
     batch = abstract_batch(task, data, population, data_axes)
     sharding.check_batch(batch, mesh, accumulate)
     init_key, run_key = jax.random.split(jax.random.key(seed))
@@ -135,6 +140,7 @@ def fit(
             cost = estimate(task, tx, data=data, frozen=frozen, **lift)
             _announce(name, start, steps, cost)
         replicated = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+        fed = data
         data, frozen = jax.device_put((data, frozen), replicated)
         dispatch = make_dispatch(
             task,
@@ -163,6 +169,8 @@ def fit(
             unsettled = None
             while step < steps:
                 before = step
+                if feed and (fresh := feed(before)) is not fed:
+                    fed, data = fresh, jax.device_put(fresh, replicated)
                 step = min(before - before % steps_per_dispatch + steps_per_dispatch, steps)
                 state, metrics = dispatch(
                     state, run_key, data, frozen, length=step - before

@@ -1,0 +1,68 @@
+"""What an aligned image model prefers: a pair of models, their reward, an audit.
+
+    python -m experiments.images --config=configs/images.py:digits --workdir=runs/digits
+
+Switches after the colon: what is audited and a preset.
+
+    digits  (default) a base of all of scikit-learn's digits and a model aligned to avoid
+            some of them, both trained here
+    cpu     (default) minutes on two cores
+    smoke   under a minute; checks the path, not the figures
+
+Any key below can be overridden: ``--config.digits.removed='(1,7)'``.
+"""
+
+from configs.common import ConfigDict, parse_switches, training
+
+TASKS = ("digits",)
+PRESETS = ("cpu", "smoke")
+
+
+def get_config(argument: str = "digits") -> ConfigDict:
+    """Builds the config of one task and preset."""
+    switches = parse_switches(argument, task=TASKS, preset=PRESETS)
+    c = ConfigDict()
+    c.task = switches["task"]
+    c.seed = 0
+
+    c.digits = d = ConfigDict()
+    d.removed = (0, 6, 8)  # classes the aligned model never sees
+    d.kept_share = 0.0  # share of their images that it does see; above 0 to down-weight
+    d.requests = 1024  # chains per model, the "prompts" of a model without any
+    d.width = 256
+    d.depth = 3
+    d.time_width = 64
+    d.conservative = False
+    d.schedule = "cosine"
+    d.num_steps = 50
+    d.base = training(steps=6000, batch_size=128, learning_rate=1e-3)
+    d.aligned = training(steps=3000, batch_size=128, learning_rate=1e-3)
+
+    c.records = r = ConfigDict()
+    r.levels = 50  # DDIM evaluations per chain, evenly spaced
+    r.shard = 128  # requests per shard
+    r.batch_size = 128  # chains computed at once
+    r.dtype = "float32"
+    r.resident = 0  # shards in memory at once; 0 for all
+    r.refresh = 1000  # steps between exchanges of the resident shards
+
+    c.rewards = w = training(steps=4000, batch_size=128, learning_rate=1e-3)
+    w.preset = "score"
+    w.network = "inner"  # inner, scalar
+    w.width = 256
+    w.depth = 3
+    w.time_width = 64
+
+    c.audit = a = ConfigDict()
+    a.noises = 4  # per level
+    a.shown = 16  # images in each grid
+    a.resamples = 500
+
+    if switches["preset"] == "smoke":
+        d.width = w.width = 64
+        d.base.steps = d.aligned.steps = w.steps = 200
+        d.num_steps = r.levels = 10
+        d.requests, r.shard, r.batch_size = 64, 16, 16
+        d.base.batch_size = d.aligned.batch_size = w.batch_size = 32
+        a.noises, a.resamples = 1, 50
+    return c.lock()

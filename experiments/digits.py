@@ -1,0 +1,135 @@
+"""A pair whose alignment is known: digits, and digits without some of the classes."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from configs.common import ConfigDict, choose
+from diffreward import data as d
+from diffreward.networks import EnergyDenoiser, Flattened, TrajectoryMLP
+from diffreward.reward import Pair
+from diffreward.train import TrainState
+from diffreward.types import Params
+from experiments import image_pairs, launch, tasks
+
+SHAPE = (8, 8, 1)
+FRACTIONS = (0.7, 0.05, 0.25)
+
+
+def check(config: ConfigDict) -> None:
+    """Refuses values that a stage would only meet later."""
+    section = config.digits
+    removed = list(section.removed)
+    if not removed or not set(removed) < set(range(10)) or len(set(removed)) < len(removed):
+        raise ValueError(
+            f"digits.removed must be some, not all, of the digits 0 to 9, got {removed}"
+        )
+    if not 0 <= section.kept_share < 1:
+        raise ValueError(
+            f"digits.kept_share must be in [0, 1), got {section.kept_share}; 1 is the base"
+        )
+    build_model(section)
+
+
+def build_model(section: ConfigDict) -> tasks.Model:
+    """Denoiser of both models; a digit is 64 numbers."""
+    network: Any = Flattened(
+        TrajectoryMLP(section.width, section.depth, time_width=section.time_width)
+    )
+    if section.conservative:
+        network = EnergyDenoiser(network)
+    name = choose("digits.schedule", section.schedule, tasks.SCHEDULES)
+    nowhere = jnp.zeros(SHAPE, bool)
+    return tasks.Model(
+        network=network,
+        schedule=tasks.SCHEDULES[name](section.num_steps),
+        pinned=nowhere,
+        first_action=nowhere,
+        action_weight=1.0,
+        mask_padding=False,
+        clip=0.0,
+    )
+
+
+def make_pair(config: ConfigDict, workdir: Path) -> image_pairs.ImagePair:
+    """Trains what is missing of both models."""
+    section = config.digits
+    digits = d.load_digits()
+    split = d.split_episodes(len(digits.labels), config.seed, FRACTIONS)
+    sets = {name: d.select_images(digits, index) for name, index in split.items()}
+    model = build_model(section)
+    base = train(config, workdir / "base", model, sets, section.base, None)
+    kept = {name: keep(config, images) for name, images in sets.items()}
+    aligned = train(config, workdir / "aligned", model, kept, section.aligned, base)
+    test = sets["test"]
+
+    def pair_fn(params: Params, context: Any) -> Pair:
+        del context
+        return tasks.make_params_pair(model, params["base"], params["expert"])
+
+    return image_pairs.ImagePair(
+        name="digits without " + ", ".join(map(str, section.removed)),
+        shape=SHAPE,
+        schedule=model.schedule,
+        pair_fn=pair_fn,
+        params={"base": base, "expert": aligned},
+        prompts=image_pairs.numbered(section.requests),
+        contexts=image_pairs.no_context,
+        decode=image_pairs.grey,
+        audience=image_pairs.Audience(
+            test.images, test.labels, ~np.isin(test.labels, list(section.removed))
+        ),
+    )
+
+
+def keep(config: ConfigDict, digits: d.LabelledImages) -> d.LabelledImages:
+    """What the aligned model sees: the removed classes are left out, or all but a share."""
+    section = config.digits
+    rng = np.random.default_rng([config.seed, len(digits.labels)])
+    removed = np.isin(digits.labels, list(section.removed))
+    lucky = rng.random(len(removed)) < section.kept_share
+    return d.select_images(digits, np.flatnonzero(~removed | lucky))
+
+
+def train(
+    config: ConfigDict,
+    folder: Path,
+    model: tasks.Model,
+    sets: dict[str, d.LabelledImages],
+    section: ConfigDict,
+    initial: Params | None,
+) -> Params:
+    """One denoiser; the aligned one starts from the base, as fine-tuned models do."""
+
+    def draw(size: int) -> Any:
+        def batch(data: Any, key: Array) -> Any:
+            rows = jax.random.randint(key, (size,), 0, data.shape[0])
+            # No entry of an image is padding.
+            return {"x_0": data[rows], "valid": jnp.ones((size, 1))}
+
+        return batch
+
+    validation = jnp.asarray(sets["val"].images)
+    whole = tasks.denoising_task(model, len(validation), None, draw(512))
+    batch = whole.draw(validation, jax.random.key(0))
+    error = jax.jit(lambda p: whole.loss(p, None, jax.random.key(1), batch)[0])
+
+    def evaluate(state: TrainState) -> dict[str, Any]:
+        return {"loss": error(jax.device_get(state.ema_params))}
+
+    keys = ("removed", "kept_share") if initial is not None else ()
+    shared = ("width", "depth", "time_width", "conservative", "schedule", "num_steps")
+    return launch.train_stage(
+        folder,
+        tasks.denoising_task(model, section.batch_size, initial, draw(section.batch_size)),
+        section,
+        settings={k: config.digits[k] for k in (*shared, *keys)},
+        inputs={},
+        data=jnp.asarray(sets["train"].images),
+        seed=config.seed,
+        evaluate=evaluate,
+    )

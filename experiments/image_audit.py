@@ -1,0 +1,239 @@
+"""What a reward says of two image models: measured on requests no stage has seen."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from configs.common import ConfigDict
+from diffreward import data as d
+from diffreward import measures
+from diffreward.diffusion import ddim_levels, q_sample
+from diffreward.reward import Pair, align, alignment_loss
+from diffreward.types import Params
+from experiments import image_records, tasks
+from experiments.image_pairs import ImagePair
+
+CHUNK = 64
+
+
+def make_profile(
+    config: ConfigDict, pair: ImagePair, reward: tasks.Reward, params: Params
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Maps clean samples (count, *shape) to rewards per noise level (count, levels).
+
+    Every sample meets the same noises, so that their influence cancels between samples.
+    """
+    levels = chain_levels(config, pair)
+    rho = reward.reward_fn(params)
+    size = (len(levels), config.audit.noises, *pair.shape)
+    eps = jax.random.normal(jax.random.key(config.seed + 1), size)
+
+    def value(x_0: Array) -> Array:
+        at = lambda t, e: rho(q_sample(pair.schedule, x_0, t, e), t)
+        over_noises = lambda t, es: jax.vmap(lambda e: at(t, e))(es).mean()
+        return jax.lax.map(lambda row: over_noises(*row), (jnp.asarray(levels), eps))
+
+    batched = jax.jit(jax.vmap(value))
+
+    def profile(x_0: np.ndarray) -> np.ndarray:
+        rows = np.resize(np.arange(len(x_0)), -(-len(x_0) // CHUNK) * CHUNK)
+        parts = [
+            np.asarray(batched(jnp.asarray(x_0[rows[i : i + CHUNK]])))
+            for i in range(0, len(rows), CHUNK)
+        ]
+        return np.concatenate(parts)[: len(x_0)]
+
+    return profile
+
+
+def chain_levels(config: ConfigDict, pair: ImagePair) -> np.ndarray:
+    """Noise levels that were recorded, least noise first: no other is trained."""
+    levels = ddim_levels(pair.schedule.num_steps, config.records.levels)
+    return np.ascontiguousarray(levels[::-1]).astype(np.int32)
+
+
+def held_out_fvu(reward: tasks.Reward, params: Params, records: Any) -> np.ndarray:
+    """Fraction of variance unexplained per recorded level, least noise first."""
+    rho = reward.reward_fn(params)
+
+    @jax.jit
+    def sums(rows: Any) -> Any:
+        def one(x_t: Array, t: Array, base: Array, difference: Array) -> Any:
+            known = Pair(lambda x, t: base, lambda x, t: base + difference, reward.schedule)
+            part = align(known, x_t, t, reward.preset)
+            return alignment_loss(rho, part.point, t, part.target, weight=part.weight)[1]
+
+        over_levels = jax.vmap(one, in_axes=(0, 0, 0, 0))
+        return jax.vmap(over_levels, in_axes=(0, None, 0, 0))(*rows)
+
+    residual, signal = 0.0, 0.0
+    for i in range(0, len(records["x_t"]), CHUNK):
+        x_t, base, difference = (
+            jnp.asarray(records[n][i : i + CHUNK], jnp.float32) for n in image_records.ROWS
+        )
+        found = sums((x_t, jnp.asarray(records["t"]), base, difference))
+        residual += np.asarray(found["residual"]).sum(0)
+        signal += np.asarray(found["signal"]).sum(0)
+    return (residual / signal)[::-1]
+
+
+def evaluate(
+    config: ConfigDict,
+    pair: ImagePair,
+    reward: tasks.Reward,
+    params: Params,
+    shards: dict[str, d.Shards],
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """The audit's numbers, and the arrays its pictures are made of."""
+    records = image_records.load(shards["test"])
+    x_0, is_expert = records["x_0"], records["follows_expert"]
+    request = records["request"]
+    profile = make_profile(config, pair, reward, params)
+    by_level = profile(x_0)
+    rewards = by_level.mean(1)
+    interval = lambda positive, negative: list(
+        measures.auroc(positive, negative, resamples=config.audit.resamples)
+    )
+    fvu = held_out_fvu(reward, params, records)
+    result: dict[str, Any] = {
+        "pair": pair.name,
+        "requests": int(len(np.unique(request))),
+        "auroc": interval(rewards[is_expert], rewards[~is_expert]),
+        "auroc_by_level": [
+            auroc_of(by_level[is_expert, i], by_level[~is_expert, i])
+            for i in range(by_level.shape[1])
+        ],
+        "levels": chain_levels(config, pair),
+        "fvu": fvu,
+        "base": spread(rewards[~is_expert]),
+        "expert": spread(rewards[is_expert]),
+        "slices": slice_table(pair, rewards, is_expert, request, config),
+    }
+    arrays = {
+        "rewards": rewards,
+        "is_expert": is_expert,
+        "x_0": x_0,
+        "request": request,
+    }
+    nearest = nearest_training(x_0, shards["train"])
+    result["nearest"] = {
+        "to_training": spread(nearest["distance"]),
+        "among_training": spread(nearest["typical"]),
+    }
+    arrays |= {"nearest": nearest["sample"], "nearest_distance": nearest["distance"]}
+    if pair.audience is not None:
+        found, more = of_audience(config, pair, profile)
+        result["audience"], arrays = found, arrays | more
+    return result, arrays
+
+
+def auroc_of(positive: np.ndarray, negative: np.ndarray) -> float:
+    """AUROC without an interval."""
+    return measures.auroc(positive, negative, resamples=1).value
+
+
+def spread(values: np.ndarray) -> dict[str, float]:
+    """Mean, deviation and quartiles."""
+    low, middle, high = np.percentile(values, [25, 50, 75])
+    return {
+        "mean": float(values.mean()),
+        "deviation": float(values.std()),
+        "quartiles": [float(low), float(middle), float(high)],
+    }
+
+
+def slice_table(
+    pair: ImagePair,
+    rewards: np.ndarray,
+    is_expert: np.ndarray,
+    request: np.ndarray,
+    config: ConfigDict,
+) -> list[dict[str, Any]]:
+    """Mean reward of both models' samples for every value of every metadata column."""
+    rows = []
+    mean = lambda x: float(np.mean(x))
+    for column, values in d.slices(pair.prompts.columns).items():
+        for value, members in values.items():
+            here = np.isin(request, members)
+            if not (here & is_expert).any():
+                continue
+            base, expert = rewards[here & ~is_expert], rewards[here & is_expert]
+            bootstrap = lambda x: list(
+                measures.bootstrap(mean, (x,), resamples=config.audit.resamples)
+            )
+            # Chains of one request start from the same noise: a paired difference.
+            rows.append(
+                {
+                    "column": column,
+                    "value": value,
+                    "requests": int(len(base)),
+                    "base": bootstrap(base),
+                    "difference": bootstrap(expert - base),
+                }
+            )
+    return rows
+
+
+def nearest_training(x_0: np.ndarray, shards: d.Shards) -> dict[str, np.ndarray]:
+    """Nearest training sample of every test sample, and how near those are to each other.
+
+    A reward that ranks by memory would like only what it has nearly seen; test samples
+    that are as far from the training samples as those are from one another rule it out.
+    """
+    flat = x_0.reshape(len(x_0), -1)
+    best, sample = np.full(len(flat), np.inf), np.zeros_like(x_0)
+    first = d.read_shard(shards, 0)["x_0"]
+    reference = first.reshape(len(first), -1)
+    typical = np.full(len(reference), np.inf)
+    for i in range(shards.count):
+        seen = d.read_shard(shards, i)["x_0"]
+        rows = seen.reshape(len(seen), -1)
+        distance = distances(flat, rows)
+        nearest = distance.argmin(1)
+        found = distance[np.arange(len(flat)), nearest]
+        closer = found < best
+        best[closer], sample[closer] = found[closer], seen[nearest[closer]]
+        among = distances(reference, rows)
+        if i == 0:
+            np.fill_diagonal(among, np.inf)  # itself
+        typical = np.minimum(typical, among.min(1))
+    return {"distance": best, "sample": sample, "typical": typical}
+
+
+def distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Root mean square difference of every pair of rows."""
+    square = (a**2).sum(1)[:, None] + (b**2).sum(1) - 2 * a @ b.T
+    return np.sqrt(np.maximum(square, 0) / a.shape[1])
+
+
+def of_audience(
+    config: ConfigDict, pair: ImagePair, profile: Callable[[np.ndarray], np.ndarray]
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Does the reward tell people's own two groups of held-out images apart?"""
+    assert pair.audience is not None
+    audience = pair.audience
+    by_level = profile(audience.images)
+    rewards, good = by_level.mean(1), audience.preferred
+    classes = np.unique(audience.labels)
+    result = {
+        "images": int(len(rewards)),
+        "auroc": list(
+            measures.auroc(rewards[good], rewards[~good], resamples=config.audit.resamples)
+        ),
+        "auroc_by_level": [
+            auroc_of(by_level[good, i], by_level[~good, i])
+            for i in range(by_level.shape[1])
+        ],
+        "by_class": {
+            str(c): {
+                "preferred": bool(good[audience.labels == c].all()),
+                **spread(rewards[audience.labels == c]),
+            }
+            for c in classes
+        },
+    }
+    return result, {"audience_rewards": rewards, "audience_images": audience.images}

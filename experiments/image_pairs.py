@@ -1,0 +1,58 @@
+"""Two image models as one thing: what the stages of an image experiment need of them."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from diffreward.data import Prompts
+from diffreward.diffusion import Schedule
+from diffreward.reward import Pair
+from diffreward.types import Params
+
+
+class Audience(NamedTuple):
+    """Held-out images of people's own, in two groups that a good reward tells apart."""
+
+    images: np.ndarray
+    """Clean samples, in the coordinates of the models."""
+    labels: np.ndarray
+    preferred: np.ndarray
+    """True for the group that the expert is meant to prefer."""
+
+
+class ImagePair(NamedTuple):
+    """Base and expert, and how requests and pictures get in and out."""
+
+    name: str
+    shape: tuple[int, ...]
+    """Of a latent."""
+    schedule: Schedule
+    pair_fn: Callable[[Params, Any], Pair]
+    """Maps (params, context of one request) to the pair; pure, so it can be compiled."""
+    params: Params
+    prompts: Prompts
+    """One entry per request."""
+    contexts: Callable[[Sequence[int]], Any]
+    """Maps indices of requests to their contexts, stacked; {} for models without any."""
+    decode: Callable[[np.ndarray], np.ndarray]
+    """Maps latents to pictures (count, height, width, 1 or 3) in [0, 1]."""
+    audience: Audience | None = None
+
+
+def numbered(count: int) -> Prompts:
+    """Requests of a model that takes no prompt: nothing but a number each."""
+    return Prompts([f"request {i}" for i in range(count)], {})
+
+
+def no_context(indices: Sequence[int]) -> dict[str, Array]:
+    """Contexts of a model that takes none."""
+    del indices
+    return {}
+
+
+def grey(images: np.ndarray) -> np.ndarray:
+    """From [-1, 1] to [0, 1]."""
+    return np.asarray(jnp.clip((jnp.asarray(images) + 1) / 2, 0, 1))

@@ -1,0 +1,140 @@
+"""Records of a pair: chains of both models, and what both say at every state of them."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tqdm import tqdm
+
+from configs.common import ConfigDict
+from diffreward import data as d
+from diffreward import report
+from diffreward.diffusion import paired_chain
+from experiments.image_pairs import ImagePair
+
+ROWS = ("x_t", "base", "difference")
+FRACTIONS = (0.6, 0.1, 0.3)
+
+
+def split(config: ConfigDict, pair: ImagePair) -> dict[str, np.ndarray]:
+    """Requests by split: no request of a test chain was trained on."""
+    return d.split_episodes(len(pair.prompts.text), config.seed, FRACTIONS)
+
+
+def write(
+    config: ConfigDict, workdir: Path, pair: ImagePair, inputs: dict[str, str]
+) -> dict[str, d.Shards]:
+    """Shards of every split; writes those that are missing.
+
+    A request gives two chains from the same noise, one of each model. Noise is a
+    function of (seed, request), so shards can be written in any order and again.
+    """
+    section, folder = config.records, workdir / "records"
+    settings = {
+        "seed": config.seed,
+        "requests": len(pair.prompts.text),
+        **{k: section[k] for k in ("levels", "shard", "dtype")},
+    }
+    done = report.open_stage(folder, settings, inputs)
+    parts = split(config, pair)
+    counts = {name: -(-len(index) // section.shard) for name, index in parts.items()}
+    if done:
+        return {name: d.open_shards(folder / name) for name in parts}
+    chains = make_chains(config, pair)
+    shards = {}
+    with tqdm(total=sum(counts.values()), desc="records", unit="shard") as bar:
+        for name, index in parts.items():
+
+            def make(i: int, index: np.ndarray = index) -> dict[str, np.ndarray]:
+                bar.update()
+                return chains(index[i * section.shard : (i + 1) * section.shard])
+
+            shards[name] = d.write_shards(folder / name, counts[name], make)
+    report.close_stage(folder, {"shards": counts, "levels": section.levels})
+    return shards
+
+
+def make_chains(
+    config: ConfigDict, pair: ImagePair
+) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
+    """Maps indices of requests to their records, chains of the base before the expert's."""
+    section = config.records
+    root = jax.random.key(config.seed)
+
+    @jax.jit
+    def compute(params: Any, context: Any, requests: jax.Array, expert: jax.Array) -> Any:
+        def one(row: Any, request: jax.Array) -> Any:
+            both = pair.pair_fn(params, row)
+            return paired_chain(
+                both.base,
+                both.expert,
+                pair.schedule,
+                jax.random.fold_in(root, request),
+                pair.shape,
+                follow_expert=expert,
+                num_evaluations=section.levels,
+            )
+
+        return jax.vmap(one)(context, requests)
+
+    def cut(out: Any, count: int) -> Any:
+        return jax.tree.map(lambda x: np.asarray(x)[:count], out)
+
+    def chains(index: np.ndarray) -> dict[str, np.ndarray]:
+        parts = []
+        for expert in (False, True):
+            for first in range(0, len(index), section.batch_size):
+                rows = index[first : first + section.batch_size]
+                # Whole batches only, so that one program is compiled.
+                full = np.resize(rows, section.batch_size)
+                out = compute(
+                    pair.params, pair.contexts(full), jnp.asarray(full), jnp.asarray(expert)
+                )
+                parts.append((cut(out, len(rows)), rows, np.full(len(rows), expert)))
+        join = lambda f: np.concatenate([f(*part) for part in parts])
+        half = np.dtype(section.dtype)
+        return {
+            "x_t": join(lambda c, r, e: c.x_t.astype(half)),
+            "base": join(lambda c, r, e: c.base.astype(half)),
+            # Models that agree differ in the last digits: store the difference itself.
+            "difference": join(lambda c, r, e: (c.expert - c.base).astype(half)),
+            "x_0": join(lambda c, r, e: c.x_0),
+            "t": parts[0][0].t[0],
+            "request": join(lambda c, r, e: r.astype(np.int32)),
+            "follows_expert": join(lambda c, r, e: e),
+        }
+
+    return chains
+
+
+def load(shards: d.Shards, indices: Any = None) -> dict[str, np.ndarray]:
+    """Records of some shards, by default all."""
+    indices = range(shards.count) if indices is None else indices
+    parts = [d.read_shard(shards, int(i)) for i in indices]
+    joined = {k: np.concatenate([p[k] for p in parts]) for k in parts[0] if k != "t"}
+    return joined | {"t": parts[0]["t"]}
+
+
+def feed(config: ConfigDict, shards: d.Shards) -> Any:
+    """What the trainer draws from: all records, or a moving selection of the shards."""
+    resident = config.records.resident
+    rows = lambda records: {k: records[k] for k in (*ROWS, "t")}
+    if not resident or resident >= shards.count:
+        return rows(load(shards))
+    # The last shard may be smaller; every selection must have one shape.
+    whole = shards.count - 1
+    now: tuple[int, Any] = (-1, None)
+
+    def at(step: int) -> Any:
+        nonlocal now
+        turn = step // config.records.refresh
+        if now[0] != turn:
+            rng = np.random.default_rng([config.seed, turn])
+            chosen = np.sort(rng.permutation(whole)[: min(resident, whole)])
+            now = (turn, rows(load(shards, chosen)))
+        return now[1]
+
+    return at

@@ -1,0 +1,122 @@
+"""Images: two models -> records of both -> a reward -> an audit of what it prefers.
+
+Every stage has a folder under --workdir and is skipped once finished; run the same
+command again after any interruption.
+"""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from configs.common import ConfigDict, choose
+from diffreward import data as d
+from diffreward import report
+from diffreward.networks import Flattened, InnerProductReward, ScalarReward, TrajectoryMLP
+from diffreward.types import Params
+from experiments import (
+    digits,
+    image_audit,
+    image_records,
+    images_page,
+    launch,
+    tasks,
+)
+from experiments.image_pairs import ImagePair
+from experiments.maze2d_evaluate import save_arrays
+
+MODELS = {"digits": digits}
+STAGES = {"digits": ("base", "aligned")}
+NETWORKS = ("inner", "scalar")
+
+
+def main(config: ConfigDict, workdir: Path) -> dict[str, Any]:
+    """Runs every stage that has not finished; returns the final report."""
+    began = time.time()
+    check(config)
+    source = MODELS[config.task]
+    pair = source.make_pair(config, workdir)
+    inputs = {n: report.stage_digest(workdir / n) for n in STAGES[config.task]}
+    shards = image_records.write(config, workdir, pair, inputs)
+    reward = build_reward(config.rewards, pair)
+    params = train_reward(config, workdir, pair, reward, shards)
+
+    folder = workdir / "audit"
+    inputs = {n: report.stage_digest(workdir / n) for n in ("records", "rewards")}
+    settings = {"audit": config.audit.to_dict(), "seed": config.seed}
+    if not report.open_stage(folder, settings, inputs):
+        print("audit: requests no stage has seen", flush=True)
+        result, arrays = image_audit.evaluate(config, pair, reward, params, shards)
+        save_arrays(folder / "arrays.npz", arrays)
+        report.close_stage(folder, result)
+    result = report.read_json(folder / "report.json")
+    with np.load(folder / "arrays.npz") as arrays:
+        images_page.write(config, workdir, result, dict(arrays), pair.decode)
+    report.write_json(workdir / "report.json", result)
+    summary = f"AUROC {images_page.interval(result['auroc'])}"
+    if "audience" in result:
+        summary += f", held-out images {images_page.interval(result['audience']['auroc'])}"
+    print(f"{summary}\nreport: {workdir / 'report.md'} ({time.time() - began:.0f} s)")
+    return result
+
+
+def check(config: ConfigDict) -> None:
+    """Refuses values that a stage would only meet much later."""
+    choose("task", config.task, MODELS)
+    choose("network of the reward", config.rewards.network, NETWORKS)
+    choose("preset of the reward", config.rewards.preset, ("score", "paper"))
+    choose("records.dtype", config.records.dtype, ("float32", "float16"))
+    for name in ("levels", "shard", "batch_size"):
+        if config.records[name] < 1:
+            raise ValueError(f"records.{name} must be positive, got {config.records[name]}")
+    MODELS[config.task].check(config)
+
+
+def build_reward(section: ConfigDict, pair: ImagePair) -> tasks.Reward:
+    """The reward network of ``config.rewards``."""
+    trunk = TrajectoryMLP(section.width, section.depth, time_width=section.time_width)
+    if section.network == "inner":
+        network: Any = InnerProductReward(Flattened(trunk))
+    else:
+        network = ScalarReward(Flattened(trunk))
+    return tasks.Reward(network, pair.schedule, section.preset, 1)
+
+
+def train_reward(
+    config: ConfigDict,
+    workdir: Path,
+    pair: ImagePair,
+    reward: tasks.Reward,
+    shards: dict[str, d.Shards],
+) -> Params:
+    """Aligns the reward with the records of the training requests."""
+    section = config.rewards
+    task = tasks.record_task(reward, pair.shape, section.batch_size)
+    held_out = image_records.load(shards["val"])
+    probe = tasks.record_task(reward, pair.shape, 4 * section.batch_size)
+    batch = jax.jit(probe.draw)(
+        {k: held_out[k] for k in (*image_records.ROWS, "t")}, jax.random.key(0)
+    )
+    measure = jax.jit(lambda p: probe.loss(p, None, jax.random.key(1), batch))
+
+    def evaluate(state: Any) -> dict[str, Any]:
+        loss, others = measure(jax.device_get(state.ema_params))
+        return {"loss": loss, **others}
+
+    streaming = {k: config.records[k] for k in ("resident", "refresh")}
+    return launch.train_stage(
+        workdir / "rewards",
+        task,
+        section,
+        settings=streaming,
+        inputs={"records": report.stage_digest(workdir / "records")},
+        data=image_records.feed(config, shards["train"]),
+        seed=config.seed,
+        evaluate=evaluate,
+    )
+
+
+if __name__ == "__main__":
+    launch.run(main, "configs/images.py:digits", "runs/digits", __doc__)

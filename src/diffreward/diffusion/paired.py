@@ -1,0 +1,76 @@
+"""Both models of a pair asked at every state of one chain."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from diffreward.diffusion.process import from_eps
+from diffreward.diffusion.sampler import ddim_levels
+from diffreward.diffusion.schedule import Schedule
+from diffreward.types import EpsFn, PRNGKey, Sample
+
+
+class PairedChain(NamedTuple):
+    """States of one DDIM chain and what both models say of each, noisiest first."""
+
+    x_t: Float[Array, "levels *shape"]
+    t: Int[Array, " levels"]
+    base: Float[Array, "levels *shape"]
+    """Noise prediction of the base at x_t."""
+    expert: Float[Array, "levels *shape"]
+    """Noise prediction of the expert at the same x_t."""
+    x_0: Float[Array, "*shape"]
+    """Where the chain ends: a sample of the model that was followed."""
+
+
+def paired_chain(
+    base: EpsFn,
+    expert: EpsFn,
+    schedule: Schedule,
+    key: PRNGKey,
+    shape: tuple[int, ...],
+    *,
+    follow_expert: Bool[Array, ""] | bool,
+    num_evaluations: int,
+) -> PairedChain:
+    """Follows one model's deterministic DDIM chain and asks both at every state.
+
+    The published image experiment compares the next latents of both models from the same
+    current one. Under a step without memory that difference is a fixed multiple of the
+    difference of the noise predictions kept here, which hold for any schedule. Both
+    chains of one key start from the same noise.
+
+    Args:
+        base: first model.
+        expert: second model.
+        schedule: noise schedule of both.
+        key: of the initial noise.
+        shape: of one sample.
+        follow_expert: whose chain it is.
+        num_evaluations: levels visited, evenly spaced.
+
+    Raises:
+        ValueError: if more levels are asked for than there are.
+    """
+    levels = ddim_levels(schedule.num_steps, num_evaluations)
+    after = jnp.asarray([*levels[1:], -1], jnp.int32)
+    follow = jnp.asarray(follow_expert)
+
+    def step(x_t: Sample, pair: Array) -> tuple[Array, tuple[Array, Array, Array]]:
+        t, t_next = pair
+        eps_base, eps_expert = base(x_t, t), expert(x_t, t)
+        eps = jnp.where(follow, eps_expert, eps_base)
+        x_0 = from_eps(schedule, "x_0", x_t, t, eps)
+        clean = t_next < 0
+        at = jnp.maximum(t_next, 0)
+        signal = jnp.where(clean, 1.0, schedule.sqrt_alpha_bar[at])
+        noise = jnp.where(clean, 0.0, schedule.sigma[at])
+        return signal * x_0 + noise * eps, (x_t, eps_base, eps_expert)
+
+    t = jnp.asarray(levels, jnp.int32)
+    x_0, (x_t, eps_base, eps_expert) = jax.lax.scan(
+        step, jax.random.normal(key, shape), jnp.stack([t, after], 1)
+    )
+    return PairedChain(x_t, t, eps_base, eps_expert, x_0)
