@@ -53,8 +53,8 @@ def head(result: dict[str, Any]) -> list[str]:
     return [
         f"# Audit: {result['pair']}",
         "",
-        "The reward was learned from the two models' outputs alone: its gradient is what the",
-        "expert would change about the base's picture. In nats, up to a constant.",
+        "The reward was learned from the two models' outputs alone: its gradient is what",
+        "the expert would change about the base's picture. In nats, up to a constant.",
         f"Everything below is on {result['requests']} requests that no training has seen.",
         "",
         report.markdown(["what", "value"], found),
@@ -105,8 +105,9 @@ def sample_text(result: dict[str, Any]) -> list[str]:
         "",
         "![samples](figures/samples.png)",
         "",
-        f"Nearest sample the training has seen: {near['mean']:.3f} away on average (root mean",
-        f"square); for a training sample, the nearest other one is {among['mean']:.3f} away.",
+        f"Nearest sample the training has seen: {near['mean']:.3f} away on average (root",
+        "mean square of the difference); for a training sample, the nearest other one is",
+        f"{among['mean']:.3f} away.",
         "Equal distances mean that the ranking is not a matter of having been seen.",
         "",
     ]
