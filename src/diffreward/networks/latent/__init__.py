@@ -1,0 +1,11 @@
+"""The Stable Diffusion v1 family: text encoder, U-Net and autoencoder, channels last.
+
+Submodules carry the names of the published checkpoints (``down_blocks_0/resnets_1``), so
+reading one is a renaming.
+"""
+
+from diffreward.networks.latent.autoencoder import Decoder, Encoder
+from diffreward.networks.latent.text_encoder import TextEncoder
+from diffreward.networks.latent.unet2d import ConditionalUnet2D
+
+__all__ = ["ConditionalUnet2D", "Decoder", "Encoder", "TextEncoder"]
