@@ -6,6 +6,9 @@ Switches after the colon: what is audited and a preset.
 
     digits  (default) a base of all of scikit-learn's digits and a model aligned to avoid
             some of them, both trained here
+    sd      Stable Diffusion from a local Hugging Face folder, with and without Safe
+            Latent Diffusion (or guidance, or a fine-tuned folder): needs
+            --config.sd.folder and --config.sd.prompts
     cpu     (default) minutes on two cores
     smoke   under a minute; checks the path, not the figures
 
@@ -14,7 +17,7 @@ Any key below can be overridden: ``--config.digits.removed='(1,7)'``.
 
 from configs.common import ConfigDict, parse_switches, training
 
-TASKS = ("digits",)
+TASKS = ("digits", "sd")
 PRESETS = ("cpu", "smoke")
 
 
@@ -38,6 +41,19 @@ def get_config(argument: str = "digits") -> ConfigDict:
     d.base = training(steps=6000, batch_size=128, learning_rate=1e-3)
     d.aligned = training(steps=3000, batch_size=128, learning_rate=1e-3)
 
+    c.sd = m = ConfigDict()
+    m.folder = ""  # of the pipeline
+    m.prompts = ""  # .csv, .json or .jsonl
+    m.column = "prompt"
+    m.requests = 0  # prompts from the beginning of the file; 0 for all
+    m.pair = "safe"  # safe, guidance, folders
+    m.safety = "max"  # weak, medium, strong, max
+    m.concept = ""  # the published one by default
+    m.scale = 7.5  # of classifier-free guidance
+    m.base_scale = 1.0  # the base's, for pair = "guidance"
+    m.expert_folder = ""  # for pair = "folders"
+    m.dtype = "float32"  # of the models; bfloat16 on accelerators
+
     c.records = r = ConfigDict()
     r.levels = 50  # DDIM evaluations per chain, evenly spaced
     r.shard = 128  # requests per shard
@@ -48,7 +64,11 @@ def get_config(argument: str = "digits") -> ConfigDict:
 
     c.rewards = w = training(steps=4000, batch_size=128, learning_rate=1e-3)
     w.preset = "score"
-    w.network = "inner"  # inner, scalar
+    w.network = "inner"  # inner, scalar (perceptrons); unet, value_unet (images)
+    w.prompt = False  # whether the reward reads the prompt (unet)
+    w.dim = 32  # of value_unet
+    w.mults = (1, 2, 4, 8)
+    w.widths = (32, 64, 128)  # of unet
     w.width = 256
     w.depth = 3
     w.time_width = 64
@@ -58,11 +78,19 @@ def get_config(argument: str = "digits") -> ConfigDict:
     a.shown = 16  # images in each grid
     a.resamples = 500
 
+    if switches["task"] == "sd":
+        # As published, but for the reward's preset and its smooth network.
+        r.shard, r.batch_size, r.dtype = 16, 2, "float16"
+        r.resident = 64
+        w.network, w.batch_size, w.learning_rate, w.steps = "unet", 64, 1e-4, 100_000
+        a.noises = 1
+
     if switches["preset"] == "smoke":
         d.width = w.width = 64
         d.base.steps = d.aligned.steps = w.steps = 200
         d.num_steps = r.levels = 10
         d.requests, r.shard, r.batch_size = 64, 16, 16
         d.base.batch_size = d.aligned.batch_size = w.batch_size = 32
-        a.noises, a.resamples = 1, 50
+        w.widths, r.resident = (8, 16), 0
+        a.noises, a.resamples, a.shown = 1, 50, 8
     return c.lock()

@@ -11,9 +11,8 @@ from jax import Array
 from configs.common import ConfigDict, choose
 from diffreward import data as d
 from diffreward.networks import EnergyDenoiser, Flattened, TrajectoryMLP
-from diffreward.reward import Pair
 from diffreward.train import TrainState
-from diffreward.types import Params
+from diffreward.types import EpsFn, Params
 from experiments import image_pairs, launch, tasks
 
 SHAPE = (8, 8, 1)
@@ -67,15 +66,15 @@ def make_pair(config: ConfigDict, workdir: Path) -> image_pairs.ImagePair:
     aligned = train(config, workdir / "aligned", model, kept, section.aligned, base)
     test = sets["test"]
 
-    def pair_fn(params: Params, context: Any) -> Pair:
+    def models(params: Params, context: Any) -> tuple[EpsFn, EpsFn]:
         del context
-        return tasks.make_params_pair(model, params["base"], params["expert"])
+        return model.eps_fn(params["base"]), model.eps_fn(params["expert"])
 
     return image_pairs.ImagePair(
         name="digits without " + ", ".join(map(str, section.removed)),
         shape=SHAPE,
         schedule=model.schedule,
-        pair_fn=pair_fn,
+        models=models,
         params={"base": base, "expert": aligned},
         prompts=image_pairs.numbered(section.requests),
         contexts=image_pairs.no_context,

@@ -12,7 +12,6 @@ from configs.common import ConfigDict
 from diffreward import data as d
 from diffreward import measures
 from diffreward.diffusion import ddim_levels, q_sample
-from diffreward.reward import Pair, align, alignment_loss
 from diffreward.types import Params
 from experiments import image_records, tasks
 from experiments.image_pairs import ImagePair
@@ -20,30 +19,35 @@ from experiments.image_pairs import ImagePair
 CHUNK = 64
 
 
+Profile = Callable[[np.ndarray, tuple[Array, ...]], np.ndarray]
+"""Maps clean samples (count, *shape) and their contexts to rewards (count, levels)."""
+
+
 def make_profile(
     config: ConfigDict, pair: ImagePair, reward: tasks.Reward, params: Params
-) -> Callable[[np.ndarray], np.ndarray]:
-    """Maps clean samples (count, *shape) to rewards per noise level (count, levels).
+) -> Profile:
+    """Rewards of noised samples, per recorded noise level.
 
     Every sample meets the same noises, so that their influence cancels between samples.
     """
     levels = chain_levels(config, pair)
-    rho = reward.reward_fn(params)
     size = (len(levels), config.audit.noises, *pair.shape)
     eps = jax.random.normal(jax.random.key(config.seed + 1), size)
 
-    def value(x_0: Array) -> Array:
+    def value(x_0: Array, context: tuple[Array, ...]) -> Array:
+        rho = reward.reward_fn(params, *context)
         at = lambda t, e: rho(q_sample(pair.schedule, x_0, t, e), t)
         over_noises = lambda t, es: jax.vmap(lambda e: at(t, e))(es).mean()
         return jax.lax.map(lambda row: over_noises(*row), (jnp.asarray(levels), eps))
 
     batched = jax.jit(jax.vmap(value))
 
-    def profile(x_0: np.ndarray) -> np.ndarray:
+    def profile(x_0: np.ndarray, context: tuple[Array, ...]) -> np.ndarray:
         rows = np.resize(np.arange(len(x_0)), -(-len(x_0) // CHUNK) * CHUNK)
+        chunks = rows.reshape(-1, CHUNK)
         parts = [
-            np.asarray(batched(jnp.asarray(x_0[rows[i : i + CHUNK]])))
-            for i in range(0, len(rows), CHUNK)
+            np.asarray(batched(jnp.asarray(x_0[r]), tuple(c[r] for c in context)))
+            for r in chunks
         ]
         return np.concatenate(parts)[: len(x_0)]
 
@@ -56,29 +60,29 @@ def chain_levels(config: ConfigDict, pair: ImagePair) -> np.ndarray:
     return np.ascontiguousarray(levels[::-1]).astype(np.int32)
 
 
-def held_out_fvu(reward: tasks.Reward, params: Params, records: Any) -> np.ndarray:
+def held_out_fvu(
+    config: ConfigDict, pair: ImagePair, reward: tasks.Reward, params: Params, records: Any
+) -> np.ndarray:
     """Fraction of variance unexplained per recorded level, least noise first."""
-    rho = reward.reward_fn(params)
+    rows = image_records.rows(pair, records, config.rewards.prompt)
 
     @jax.jit
-    def sums(rows: Any) -> Any:
-        def one(x_t: Array, t: Array, base: Array, difference: Array) -> Any:
-            known = Pair(lambda x, t: base, lambda x, t: base + difference, reward.schedule)
-            part = align(known, x_t, t, reward.preset)
-            return alignment_loss(rho, part.point, t, part.target, weight=part.weight)[1]
+    def sums(chain: Any, t: Array, context: Any) -> Any:
+        def one(states: Any, context: Any) -> Any:
+            at = lambda state, t: tasks.record_loss(
+                reward, params, **state, t=t, context=context
+            )[1]
+            return jax.lax.map(lambda row: at(*row), (states, t))
 
-        over_levels = jax.vmap(one, in_axes=(0, 0, 0, 0))
-        return jax.vmap(over_levels, in_axes=(0, None, 0, 0))(*rows)
+        return jax.tree.map(lambda x: x.sum(0), jax.vmap(one)(chain, context))
 
-    residual, signal = 0.0, 0.0
+    total = {"residual": 0.0, "signal": 0.0}
     for i in range(0, len(records["x_t"]), CHUNK):
-        x_t, base, difference = (
-            jnp.asarray(records[n][i : i + CHUNK], jnp.float32) for n in image_records.ROWS
-        )
-        found = sums((x_t, jnp.asarray(records["t"]), base, difference))
-        residual += np.asarray(found["residual"]).sum(0)
-        signal += np.asarray(found["signal"]).sum(0)
-    return (residual / signal)[::-1]
+        cut = lambda x, i=i: x[i : i + CHUNK]
+        chain = {n: jnp.asarray(cut(rows[n]), jnp.float32) for n in image_records.ROWS}
+        found = sums(chain, jnp.asarray(rows["t"]), jax.tree.map(cut, rows["context"]))
+        total = {k: v + np.asarray(found[k]) for k, v in total.items()}
+    return np.asarray(total["residual"] / total["signal"])[::-1]
 
 
 def evaluate(
@@ -93,12 +97,13 @@ def evaluate(
     x_0, is_expert = records["x_0"], records["follows_expert"]
     request = records["request"]
     profile = make_profile(config, pair, reward, params)
-    by_level = profile(x_0)
+    context = pair.contexts(request) if config.rewards.prompt else ()
+    by_level = profile(x_0, context)
     rewards = by_level.mean(1)
     interval = lambda positive, negative: list(
         measures.auroc(positive, negative, resamples=config.audit.resamples)
     )
-    fvu = held_out_fvu(reward, params, records)
+    fvu = held_out_fvu(config, pair, reward, params, records)
     result: dict[str, Any] = {
         "pair": pair.name,
         "requests": int(len(np.unique(request))),
@@ -136,7 +141,7 @@ def auroc_of(positive: np.ndarray, negative: np.ndarray) -> float:
     return measures.auroc(positive, negative, resamples=1).value
 
 
-def spread(values: np.ndarray) -> dict[str, float]:
+def spread(values: np.ndarray) -> dict[str, Any]:
     """Mean, deviation and quartiles."""
     low, middle, high = np.percentile(values, [25, 50, 75])
     return {
@@ -211,12 +216,12 @@ def distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def of_audience(
-    config: ConfigDict, pair: ImagePair, profile: Callable[[np.ndarray], np.ndarray]
+    config: ConfigDict, pair: ImagePair, profile: Profile
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Does the reward tell people's own two groups of held-out images apart?"""
     assert pair.audience is not None
     audience = pair.audience
-    by_level = profile(audience.images)
+    by_level = profile(audience.images, ())
     rewards, good = by_level.mean(1), audience.preferred
     classes = np.unique(audience.labels)
     result = {

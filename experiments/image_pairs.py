@@ -8,9 +8,8 @@ import numpy as np
 from jax import Array
 
 from diffreward.data import Prompts
-from diffreward.diffusion import Schedule
-from diffreward.reward import Pair
-from diffreward.types import Params
+from diffreward.diffusion import Remembering, Schedule
+from diffreward.types import EpsFn, Params
 
 
 class Audience(NamedTuple):
@@ -30,13 +29,14 @@ class ImagePair(NamedTuple):
     shape: tuple[int, ...]
     """Of a latent."""
     schedule: Schedule
-    pair_fn: Callable[[Params, Any], Pair]
-    """Maps (params, context of one request) to the pair; pure, so it can be compiled."""
+    models: Callable[[Params, Any], tuple[EpsFn, EpsFn | Remembering]]
+    """Maps (params, context of one request) to base and expert; pure, to be compiled."""
     params: Params
     prompts: Prompts
     """One entry per request."""
-    contexts: Callable[[Sequence[int]], Any]
-    """Maps indices of requests to their contexts, stacked; {} for models without any."""
+    contexts: Callable[[Sequence[int] | np.ndarray], tuple[Array, ...]]
+    """Maps indices of requests to their contexts, stacked: a tuple of arrays, () for
+    models that take none."""
     decode: Callable[[np.ndarray], np.ndarray]
     """Maps latents to pictures (count, height, width, 1 or 3) in [0, 1]."""
     audience: Audience | None = None
@@ -47,10 +47,10 @@ def numbered(count: int) -> Prompts:
     return Prompts([f"request {i}" for i in range(count)], {})
 
 
-def no_context(indices: Sequence[int]) -> dict[str, Array]:
+def no_context(indices: Sequence[int] | np.ndarray) -> tuple[Array, ...]:
     """Contexts of a model that takes none."""
     del indices
-    return {}
+    return ()
 
 
 def grey(images: np.ndarray) -> np.ndarray:

@@ -65,16 +65,16 @@ def make_chains(
     root = jax.random.key(config.seed)
 
     @jax.jit
-    def compute(params: Any, context: Any, requests: jax.Array, expert: jax.Array) -> Any:
+    def compute(params: Any, context: Any, requests: jax.Array, follow: jax.Array) -> Any:
         def one(row: Any, request: jax.Array) -> Any:
-            both = pair.pair_fn(params, row)
+            base, expert = pair.models(params, row)
             return paired_chain(
-                both.base,
-                both.expert,
+                base,
+                expert,
                 pair.schedule,
                 jax.random.fold_in(root, request),
                 pair.shape,
-                follow_expert=expert,
+                follow_expert=follow,
                 num_evaluations=section.levels,
             )
 
@@ -118,12 +118,23 @@ def load(shards: d.Shards, indices: Any = None) -> dict[str, np.ndarray]:
     return joined | {"t": parts[0]["t"]}
 
 
-def feed(config: ConfigDict, shards: d.Shards) -> Any:
+def rows(pair: ImagePair, records: dict[str, np.ndarray], prompt: bool) -> Any:
+    """What :func:`experiments.tasks.record_task` draws from.
+
+    Args:
+        pair: whose records they are.
+        records: see :func:`load`.
+        prompt: whether the reward reads the context of a request.
+    """
+    context = pair.contexts(records["request"]) if prompt else ()
+    return {**{k: records[k] for k in (*ROWS, "t")}, "context": context}
+
+
+def feed(config: ConfigDict, pair: ImagePair, shards: d.Shards) -> Any:
     """What the trainer draws from: all records, or a moving selection of the shards."""
-    resident = config.records.resident
-    rows = lambda records: {k: records[k] for k in (*ROWS, "t")}
+    resident, prompt = config.records.resident, config.rewards.prompt
     if not resident or resident >= shards.count:
-        return rows(load(shards))
+        return rows(pair, load(shards), prompt)
     # The last shard may be smaller; every selection must have one shape.
     whole = shards.count - 1
     now: tuple[int, Any] = (-1, None)
@@ -134,7 +145,7 @@ def feed(config: ConfigDict, shards: d.Shards) -> Any:
         if now[0] != turn:
             rng = np.random.default_rng([config.seed, turn])
             chosen = np.sort(rng.permutation(whole)[: min(resident, whole)])
-            now = (turn, rows(load(shards, chosen)))
+            now = (turn, rows(pair, load(shards, chosen), prompt))
         return now[1]
 
     return at

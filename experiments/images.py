@@ -14,7 +14,14 @@ import numpy as np
 from configs.common import ConfigDict, choose
 from diffreward import data as d
 from diffreward import report
-from diffreward.networks import Flattened, InnerProductReward, ScalarReward, TrajectoryMLP
+from diffreward.networks import (
+    Flattened,
+    InnerProductReward,
+    ScalarReward,
+    TrajectoryMLP,
+    UnetReward,
+    ValueUnet,
+)
 from diffreward.types import Params
 from experiments import (
     digits,
@@ -22,14 +29,15 @@ from experiments import (
     image_records,
     images_page,
     launch,
+    stable_diffusion,
     tasks,
 )
 from experiments.image_pairs import ImagePair
 from experiments.maze2d_evaluate import save_arrays
 
-MODELS = {"digits": digits}
-STAGES = {"digits": ("base", "aligned")}
-NETWORKS = ("inner", "scalar")
+MODELS = {"digits": digits, "sd": stable_diffusion}
+STAGES = {"digits": ("base", "aligned"), "sd": ("models",)}
+NETWORKS = ("inner", "scalar", "unet", "value_unet")
 
 
 def main(config: ConfigDict, workdir: Path) -> dict[str, Any]:
@@ -71,16 +79,25 @@ def check(config: ConfigDict) -> None:
     for name in ("levels", "shard", "batch_size"):
         if config.records[name] < 1:
             raise ValueError(f"records.{name} must be positive, got {config.records[name]}")
+    if config.rewards.prompt and not (
+        config.task == "sd" and config.rewards.network == "unet"
+    ):
+        raise ValueError(
+            "rewards.prompt=True needs models with prompts and rewards.network='unet'"
+        )
     MODELS[config.task].check(config)
 
 
 def build_reward(section: ConfigDict, pair: ImagePair) -> tasks.Reward:
     """The reward network of ``config.rewards``."""
     trunk = TrajectoryMLP(section.width, section.depth, time_width=section.time_width)
-    if section.network == "inner":
-        network: Any = InnerProductReward(Flattened(trunk))
-    else:
-        network = ScalarReward(Flattened(trunk))
+    networks: dict[str, Any] = {
+        "inner": InnerProductReward(Flattened(trunk)),
+        "scalar": ScalarReward(Flattened(trunk)),
+        "unet": UnetReward(tuple(section.widths), prompt=section.prompt),
+        "value_unet": ValueUnet(section.dim, tuple(section.mults)),
+    }
+    network = networks[section.network]
     return tasks.Reward(network, pair.schedule, section.preset, 1)
 
 
@@ -93,11 +110,13 @@ def train_reward(
 ) -> Params:
     """Aligns the reward with the records of the training requests."""
     section = config.rewards
-    task = tasks.record_task(reward, pair.shape, section.batch_size)
+    context = pair.contexts([0]) if section.prompt else ()
+    one = jax.tree.map(lambda c: c[0], context)
+    task = tasks.record_task(reward, pair.shape, section.batch_size, one)
     held_out = image_records.load(shards["val"])
-    probe = tasks.record_task(reward, pair.shape, 4 * section.batch_size)
+    probe = tasks.record_task(reward, pair.shape, 4 * section.batch_size, one)
     batch = jax.jit(probe.draw)(
-        {k: held_out[k] for k in (*image_records.ROWS, "t")}, jax.random.key(0)
+        image_records.rows(pair, held_out, section.prompt), jax.random.key(0)
     )
     measure = jax.jit(lambda p: probe.loss(p, None, jax.random.key(1), batch))
 
@@ -112,7 +131,7 @@ def train_reward(
         section,
         settings=streaming,
         inputs={"records": report.stage_digest(workdir / "records")},
-        data=image_records.feed(config, shards["train"]),
+        data=image_records.feed(config, pair, shards["train"]),
         seed=config.seed,
         evaluate=evaluate,
     )

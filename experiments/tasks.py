@@ -54,10 +54,11 @@ SOURCES = {
 """Sets of windows that x_0 is drawn from, in equal parts."""
 
 
-def apply(network: Any, params: Params, x_t: Array, t: Array) -> Array:
+def apply(network: Any, params: Params, x_t: Array, t: Array, *context: Array) -> Array:
     """Runs a network in the precision of its parameters; float32 in and out."""
     dtype = jax.tree.leaves(params)[0].dtype
-    return network.apply(params, x_t.astype(dtype), t).astype(x_t.dtype)
+    rest = (c.astype(dtype) for c in context)
+    return network.apply(params, x_t.astype(dtype), t, *rest).astype(x_t.dtype)
 
 
 class Model(NamedTuple):
@@ -99,22 +100,25 @@ class Reward(NamedTuple):
     preset: Any
     num_windows: int
 
-    def reward_fn(self, params: Params) -> RewardFn:
-        """Reward of a whole noised trajectory: the sum over its windows."""
-        return self._scaled(params, self.num_windows)
+    def reward_fn(self, params: Params, *context: Array) -> RewardFn:
+        """Reward of a whole noised trajectory: the sum over its windows.
+
+        A network that reads a prompt is given its encoding as ``context``.
+        """
+        return self._scaled(params, self.num_windows, *context)
 
     def window_fn(self, params: Params) -> RewardFn:
         """Reward of one window alone, its share of that sum."""
         return self._scaled(params, 1)
 
-    def _scaled(self, params: Params, windows: int) -> RewardFn:
+    def _scaled(self, params: Params, windows: int, *context: Array) -> RewardFn:
         # The network is a mean over windows. In score units the sum is what adds up to
         # a log density ratio; the published code keeps the mean.
         count = 1 if self.preset == "paper" else windows
 
         def rho(x_t: Array, t: Array) -> Array:
             factor = count * value_scale(self.schedule, self.preset, t)
-            return factor * apply(self.network, params, x_t, t)
+            return factor * apply(self.network, params, x_t, t, *context)
 
         return rho
 
@@ -283,29 +287,26 @@ def reward_task(model: Model, reward: Reward, source: str, batch_size: int) -> T
     return Task(init=init, loss=loss, draw=batch)
 
 
-def record_task(reward: Reward, shape: tuple[int, ...], batch_size: int) -> Task:
+def record_task(
+    reward: Reward, shape: tuple[int, ...], batch_size: int, context: Any = ()
+) -> Task:
     """Aligns a reward with recorded outputs of a pair, one state of a chain per example.
 
     ``data`` holds, per chain, ``x_t``, ``base`` and ``difference`` (expert minus base,
-    which keeps its digits in half precision), (chains, levels, *shape), and the levels
-    ``t``, (levels,); see `experiments.image_records`.
+    which keeps its digits in half precision), (chains, levels, *shape); the levels ``t``,
+    (levels,); and ``context``, a tuple of what a reward that reads prompts is given,
+    (chains, ...). The argument ``context`` is one such, for its shapes.
     """
+    names = ("x_t", "base", "difference")
 
     def init(key: Array) -> Params:
-        return reward.network.init(key, jnp.zeros(shape), jnp.zeros((), jnp.int32))
+        x, t = jnp.zeros(shape), jnp.zeros((), jnp.int32)
+        return reward.network.init(key, x, t, *context)
 
     def loss(params: Params, frozen: Any, key: Array, batch: Any) -> tuple:
         del frozen, key
-        rho = reward.reward_fn(params)
-
-        def one(x_t: Array, t: Array, base: Array, difference: Array) -> tuple:
-            known = Pair(lambda x, t: base, lambda x, t: base + difference, reward.schedule)
-            part = align(known, x_t, t, reward.preset)
-            return alignment_loss(rho, part.point, t, part.target, weight=part.weight)
-
-        value, metrics = jax.vmap(one)(
-            *(batch[name] for name in ("x_t", "t", "base", "difference"))
-        )
+        one = lambda row: record_loss(reward, params, **row)
+        value, metrics = jax.vmap(one)(batch)
         fvu = metrics["residual"].sum() / metrics["signal"].sum()
         return value.mean(), {"fvu": fvu}
 
@@ -314,10 +315,28 @@ def record_task(reward: Reward, shape: tuple[int, ...], batch_size: int) -> Task
         chain_key, level_key = jax.random.split(key)
         i = jax.random.randint(chain_key, (batch_size,), 0, chains)
         j = draw_levels(level_key, batch_size, levels)
-        rows = {n: data[n][i, j] for n in ("x_t", "base", "difference")}
-        return {n: v.astype(jnp.float32) for n, v in rows.items()} | {"t": data["t"][j]}
+        rows = {n: data[n][i, j].astype(jnp.float32) for n in names}
+        context = jax.tree.map(lambda c: c[i], data["context"])
+        return {**rows, "t": data["t"][j], "context": context}
 
     return Task(init=init, loss=loss, draw=batch)
+
+
+def record_loss(
+    reward: Reward,
+    params: Params,
+    *,
+    x_t: Array,
+    t: Array,
+    base: Array,
+    difference: Array,
+    context: tuple[Array, ...],
+) -> tuple:
+    """Alignment at one recorded state."""
+    known = Pair(lambda x, t: base, lambda x, t: base + difference, reward.schedule)
+    part = align(known, x_t, t, reward.preset)
+    rho = reward.reward_fn(params, *context)
+    return alignment_loss(rho, part.point, t, part.target, weight=part.weight)
 
 
 def energy_reward(model: Model, base: Params, expert: Params) -> RewardFn:

@@ -4,7 +4,9 @@ import json
 
 import pytest
 
-CORPUS = "a photograph of an astronaut riding a horse on the moon, in the style of . ' s 1 2"
+CORPUS = (
+    "a photograph of an astronaut riding a horse on the moon, in the style of . ' s 1 2"
+)
 
 
 def write_tokenizer(folder, words=CORPUS):

@@ -21,7 +21,7 @@ from diffreward.diffusion.noise import (
     variance_preserving,
     variance_preserving_cosine,
 )
-from diffreward.diffusion.paired import PairedChain, paired_chain
+from diffreward.diffusion.paired import PairedChain, Remembering, paired_chain
 from diffreward.diffusion.process import (
     Prediction,
     check_prediction,
@@ -33,16 +33,30 @@ from diffreward.diffusion.process import (
     q_sample,
     to_eps,
 )
+from diffreward.diffusion.safe import (
+    SAFETY_CONCEPT,
+    SAFETY_PRESETS,
+    SafetyMemory,
+    SafetyPreset,
+    initial_memory,
+    safe_eps,
+    safe_step,
+)
 from diffreward.diffusion.sampler import ddim_levels, ddim_step, ddpm_step, sample
 from diffreward.diffusion.schedule import Schedule, cosine, from_beta, from_log_snr, linear
 
 __all__ = [
+    "SAFETY_CONCEPT",
+    "SAFETY_PRESETS",
     "Condition",
     "Detection",
     "DiffusionModel",
     "NoiseProcess",
     "PairedChain",
     "Prediction",
+    "Remembering",
+    "SafetyMemory",
+    "SafetyPreset",
     "Schedule",
     "check_prediction",
     "classifier_free",
@@ -63,6 +77,7 @@ __all__ = [
     "from_eps",
     "from_log_snr",
     "given",
+    "initial_memory",
     "linear",
     "match_times",
     "paired_chain",
@@ -72,6 +87,8 @@ __all__ = [
     "q_sample",
     "rectified_flow",
     "relative_coordinates",
+    "safe_eps",
+    "safe_step",
     "sample",
     "to_eps",
     "to_eps_fn",

@@ -1,6 +1,7 @@
 """Both models of a pair asked at every state of one chain."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,15 @@ from diffreward.diffusion.process import from_eps
 from diffreward.diffusion.sampler import ddim_levels
 from diffreward.diffusion.schedule import Schedule
 from diffreward.types import EpsFn, PRNGKey, Sample
+
+
+class Remembering(NamedTuple):
+    """A noise prediction that depends on the chain so far."""
+
+    step: Callable[[Array, Array, Any], tuple[Array, Any]]
+    """Maps (x_t, t, memory) to (eps, memory)."""
+    memory: Any
+    """Before the first step."""
 
 
 class PairedChain(NamedTuple):
@@ -27,7 +37,7 @@ class PairedChain(NamedTuple):
 
 def paired_chain(
     base: EpsFn,
-    expert: EpsFn,
+    expert: EpsFn | Remembering,
     schedule: Schedule,
     key: PRNGKey,
     shape: tuple[int, ...],
@@ -57,20 +67,26 @@ def paired_chain(
     levels = ddim_levels(schedule.num_steps, num_evaluations)
     after = jnp.asarray([*levels[1:], -1], jnp.int32)
     follow = jnp.asarray(follow_expert)
+    if not isinstance(expert, Remembering):
+        forgetful = expert
+        expert = Remembering(lambda x_t, t, memory: (forgetful(x_t, t), memory), ())
 
-    def step(x_t: Sample, pair: Array) -> tuple[Array, tuple[Array, Array, Array]]:
-        t, t_next = pair
-        eps_base, eps_expert = base(x_t, t), expert(x_t, t)
+    def step(
+        carry: tuple[Sample, Any], pair: Array
+    ) -> tuple[tuple[Array, Any], tuple[Array, Array, Array]]:
+        (x_t, memory), (t, t_next) = carry, pair
+        eps_base = base(x_t, t)
+        eps_expert, memory = expert.step(x_t, t, memory)
         eps = jnp.where(follow, eps_expert, eps_base)
         x_0 = from_eps(schedule, "x_0", x_t, t, eps)
-        clean = t_next < 0
-        at = jnp.maximum(t_next, 0)
+        clean, at = t_next < 0, jnp.maximum(t_next, 0)
         signal = jnp.where(clean, 1.0, schedule.sqrt_alpha_bar[at])
         noise = jnp.where(clean, 0.0, schedule.sigma[at])
-        return signal * x_0 + noise * eps, (x_t, eps_base, eps_expert)
+        return (signal * x_0 + noise * eps, memory), (x_t, eps_base, eps_expert)
 
     t = jnp.asarray(levels, jnp.int32)
-    x_0, (x_t, eps_base, eps_expert) = jax.lax.scan(
-        step, jax.random.normal(key, shape), jnp.stack([t, after], 1)
+    start = (jax.random.normal(key, shape), expert.memory)
+    (x_0, _), (x_t, eps_base, eps_expert) = jax.lax.scan(
+        step, start, jnp.stack([t, after], 1)
     )
     return PairedChain(x_t, t, eps_base, eps_expert, x_0)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -300,15 +301,13 @@ def load_text_encoder(folder: Path, *, dtype: Any = jnp.float32) -> Part:
     return Part(network, rename(network.init, (ids,), tensors, str(folder), dtype=dtype))
 
 
-def encode_prompts(
-    pipeline: StableDiffusion, prompts: Sequence[str]
-) -> Float[Array, "prompts tokens width"]:
-    """What the U-Net reads of each prompt."""
-    import jax
-
-    ids = jnp.asarray(pipeline.tokenise(prompts), jnp.int32)
+def make_prompt_encoder(
+    pipeline: StableDiffusion,
+) -> Callable[[Sequence[str]], Float[Array, "prompts tokens width"]]:
+    """Maps prompts to what the U-Net reads of each; compiled once per number of them."""
     text = pipeline.text_encoder
-    return jax.jit(jax.vmap(lambda row: text.network.apply(text.params, row)))(ids)
+    encode = jax.jit(jax.vmap(lambda row: text.network.apply(text.params, row)))
+    return lambda prompts: encode(jnp.asarray(pipeline.tokenise(prompts), jnp.int32))
 
 
 def _check_class(config: dict[str, Any], path: Path, name: str) -> None:

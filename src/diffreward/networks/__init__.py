@@ -9,6 +9,7 @@ from diffreward.networks.heads import (
     LevelScaled,
     as_trajectory,
 )
+from diffreward.networks.image_value import UnetReward, ValueUnet
 from diffreward.networks.layers import Activation
 from diffreward.networks.mlp import (
     DifferenceOfSquares,
@@ -34,7 +35,9 @@ __all__ = [
     "SingleStepRewardMLP",
     "TemporalUnet",
     "TrajectoryMLP",
+    "UnetReward",
     "ValueFunction",
+    "ValueUnet",
     "WindowReward",
     "as_trajectory",
     "build",

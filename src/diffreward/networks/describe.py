@@ -12,6 +12,7 @@ from diffreward.networks.heads import (
     Flattened,
     LevelScaled,
 )
+from diffreward.networks.image_value import UnetReward, ValueUnet
 from diffreward.networks.mlp import (
     DifferenceOfSquares,
     InnerProductReward,
@@ -36,7 +37,9 @@ KNOWN: dict[str, Any] = {
         SingleStepRewardMLP,
         TemporalUnet,
         TrajectoryMLP,
+        UnetReward,
         ValueFunction,
+        ValueUnet,
         WindowReward,
     )
 }

@@ -1,0 +1,184 @@
+"""Two predictions of Stable Diffusion as a pair: safe, guided or fine-tuned, and not."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from configs.common import ConfigDict, choose
+from diffreward import data as d
+from diffreward import report
+from diffreward.card import sha256
+from diffreward.diffusion import (
+    SAFETY_CONCEPT,
+    SAFETY_PRESETS,
+    Remembering,
+    initial_memory,
+    safe_step,
+    to_eps,
+)
+from diffreward.interop.stable_diffusion import (
+    StableDiffusion,
+    load_stable_diffusion,
+    make_prompt_encoder,
+)
+from diffreward.types import EpsFn, Params
+from experiments import image_pairs, tasks
+
+PAIRS = ("safe", "guidance", "folders")
+DECODED = 8
+"""Latents decoded at once."""
+
+
+def check(config: ConfigDict) -> None:
+    """Refuses values that a stage would only meet later."""
+    section = config.sd
+    choose("sd.pair", section.pair, PAIRS)
+    choose("sd.safety", section.safety, SAFETY_PRESETS)
+    choose("sd.dtype", section.dtype, ("float32", "bfloat16"))
+    needed = {"sd.folder": section.folder, "sd.prompts": section.prompts}
+    if section.pair == "folders":
+        needed["sd.expert_folder"] = section.expert_folder
+    for name, value in needed.items():
+        if not value:
+            raise ValueError(f"{name} is not set; add --config.{name}=PATH")
+        if not Path(value).exists():
+            raise ValueError(f"{name}: {value} does not exist")
+
+
+def make_pair(config: ConfigDict, workdir: Path) -> image_pairs.ImagePair:
+    """Reads the pipelines and the prompts."""
+    section = config.sd
+    folder = workdir / "models"
+    settings = {k: v for k, v in section.to_dict().items() if k != "remat"}
+    paths = [section.folder]
+    paths += [section.expert_folder] if section.pair == "folders" else []
+    digests = {path: digest_folder(Path(path)) for path in paths}
+    done = report.open_stage(folder, settings, digests)
+    base = load_stable_diffusion(section.folder, dtype=jnp.dtype(section.dtype))
+    expert = base
+    if section.pair == "folders":
+        expert = load_stable_diffusion(
+            section.expert_folder, dtype=jnp.dtype(section.dtype)
+        )
+        check_alike(base, expert, section)
+    prompts = d.read_prompts(section.prompts, column=section.column, limit=section.requests)
+    print(f"{len(prompts.text)} prompts, latents {base.latent_shape}", flush=True)
+    if not done:
+        report.close_stage(folder, {"prompts": len(prompts.text)})
+    return build(section, base, expert, prompts)
+
+
+def build(
+    section: ConfigDict,
+    base: StableDiffusion,
+    expert: StableDiffusion,
+    prompts: d.Prompts,
+) -> image_pairs.ImagePair:
+    """The pair of ``section.pair``."""
+    encode = make_prompt_encoder(base)
+    fixed = encode(["", section.concept or SAFETY_CONCEPT])
+    params = {"base": base.unet.params, "empty": fixed[0], "concept": fixed[1]}
+    if section.pair == "folders":
+        params["expert"] = expert.unet.params
+
+    def models(params: Params, context: tuple[Array]) -> tuple[EpsFn, Any]:
+        ways = [params["empty"], context[0]]
+        run = make_run(base, params["base"])
+        free = lambda x, t: guide(run(x, t, ways), section.scale)
+        if section.pair == "guidance":
+            return lambda x, t: guide(run(x, t, ways), section.base_scale), free
+        if section.pair == "folders":
+            other = make_run(expert, params["expert"])
+            return free, lambda x, t: guide(other(x, t, ways), section.scale)
+        three = lambda x, t: tuple(run(x, t, [*ways, params["concept"]]))
+        step = safe_step(three, SAFETY_PRESETS[section.safety], section.scale)
+        return free, Remembering(step, initial_memory(base.latent_shape))
+
+    def contexts(indices: Sequence[int] | np.ndarray) -> tuple[Array, ...]:
+        return (encode([prompts.text[int(i)] for i in indices]),)
+
+    names = {
+        "safe": f"Safe Latent Diffusion ({section.safety}) against the same model without",
+        "guidance": f"guidance {section.scale:g} against {section.base_scale:g}",
+        "folders": f"{section.expert_folder} against {section.folder}",
+    }
+    return image_pairs.ImagePair(
+        name=names[section.pair],
+        shape=base.latent_shape,
+        schedule=base.schedule,
+        models=models,
+        params=params,
+        prompts=prompts,
+        contexts=contexts,
+        decode=make_decode(base),
+    )
+
+
+def make_run(
+    model: StableDiffusion, params: Params
+) -> Callable[[Array, Array, list[Array]], Array]:
+    """Noise predictions of one latent for several prompts, in one batch."""
+
+    def run(x_t: Array, t: Array, contexts: list[Array]) -> Array:
+        one = lambda c: tasks.apply(model.unet.network, params, x_t, t, c)
+        outputs = jax.vmap(one)(jnp.stack(contexts))
+        return jax.vmap(lambda o: to_eps(model.schedule, model.prediction, x_t, t, o))(
+            outputs
+        )
+
+    return run
+
+
+def guide(predictions: Array, scale: float) -> Array:
+    """Classifier-free guidance of (unconditional, prompt)."""
+    return predictions[0] + scale * (predictions[1] - predictions[0])
+
+
+def make_decode(model: StableDiffusion) -> Callable[[np.ndarray], np.ndarray]:
+    """Latents to pictures in [0, 1], a few at a time."""
+    network, params = model.decoder
+    dtype = jax.tree.leaves(params)[0].dtype
+    one = lambda z: network.apply(params, (z / model.scaling_factor).astype(dtype))
+    batched = jax.jit(jax.vmap(lambda z: one(z).astype(jnp.float32)))
+
+    def decode(latents: np.ndarray) -> np.ndarray:
+        parts = [
+            np.asarray(batched(jnp.asarray(latents[i : i + DECODED])))
+            for i in range(0, len(latents), DECODED)
+        ]
+        return np.clip((np.concatenate(parts) + 1) / 2, 0, 1)
+
+    return decode
+
+
+def check_alike(
+    base: StableDiffusion, expert: StableDiffusion, section: ConfigDict
+) -> None:
+    """Two folders must speak of the same latents."""
+    pairs = {
+        "latent shape": (base.latent_shape, expert.latent_shape),
+        "noise schedule": (base.schedule.num_steps, expert.schedule.num_steps),
+        "last alpha_bar": (
+            float(base.schedule.alpha_bar[-1]),
+            float(expert.schedule.alpha_bar[-1]),
+        ),
+        "scaling factor": (base.scaling_factor, expert.scaling_factor),
+    }
+    for name, (ours, theirs) in pairs.items():
+        if ours != theirs:
+            raise ValueError(
+                f"{section.folder} and {section.expert_folder} differ in {name}: "
+                f"{ours} and {theirs}; their latents cannot be compared"
+            )
+
+
+def digest_folder(folder: Path) -> str:
+    """Of every file a pipeline is read from."""
+    names = ("config.json", "*.safetensors", "*.bin", "scheduler_config.json", "*.txt")
+    files = sorted({p for name in names for p in folder.glob(f"*/{name}")})
+    return report.digest({str(p.relative_to(folder)): sha256(p) for p in files})
