@@ -11,6 +11,8 @@ from diffreward import report
 from diffreward.report import figures
 
 Decode = Callable[[np.ndarray], np.ndarray]
+Row = tuple[str, np.ndarray, np.ndarray | None]
+"""Name, latents, and the rewards to write above them."""
 
 
 def write(
@@ -182,7 +184,7 @@ def draw_extremes(
     order = np.argsort(-arrays["rewards"], kind="stable")
     best, worst = order[:shown], order[::-1][:shown]
     x_0, near = arrays["x_0"], arrays["nearest"]
-    rows = [
+    rows: list[Row] = [
         ("highest", x_0[best], arrays["rewards"][best]),
         ("nearest seen", near[best], None),
         ("lowest", x_0[worst], arrays["rewards"][worst]),
@@ -198,7 +200,7 @@ def draw_audience(
     rewards, images = arrays["audience_rewards"], arrays["audience_images"]
     order = np.argsort(-rewards, kind="stable")
     best, worst = order[:shown], order[::-1][:shown]
-    rows = [
+    rows: list[Row] = [
         ("highest", images[best], rewards[best]),
         ("lowest", images[worst], rewards[worst]),
     ]
@@ -206,7 +208,7 @@ def draw_audience(
 
 
 def draw_rows(
-    path: Path, rows: list[tuple[str, np.ndarray, np.ndarray | None]], decode: Decode
+    path: Path, rows: list[Row], decode: Decode
 ) -> None:
     """One row of pictures per entry, rewards above them."""
     columns = max(len(x) for _, x, _ in rows)

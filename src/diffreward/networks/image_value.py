@@ -121,7 +121,8 @@ class UnetReward(nn.Module):
         """
         if self.prompt and context is None:
             raise ValueError("this reward is conditioned on a prompt; give its encoding")
-        tokens = jnp.zeros((1, 1), x.dtype) if not self.prompt else context
+        unread = jnp.zeros((1, 1), x.dtype)
+        tokens = unread if context is None or not self.prompt else context
         levels = len(self.widths)
         use = (self.prompt,) * levels
         f = ConditionalUnet2D(
