@@ -207,9 +207,7 @@ def draw_audience(
     draw_rows(path, rows, decode)
 
 
-def draw_rows(
-    path: Path, rows: list[Row], decode: Decode
-) -> None:
+def draw_rows(path: Path, rows: list[Row], decode: Decode) -> None:
     """One row of pictures per entry, rewards above them."""
     columns = max(len(x) for _, x, _ in rows)
     fig, axes = figures.grid_of(columns * len(rows), columns, size=0.85)

@@ -141,3 +141,30 @@ def test_a_run_beyond_the_steps_asked_for_is_refused(tmp_path):
     toy.run(workdir=tmp_path, steps=20)
     with pytest.raises(ValueError, match="already at step 20, beyond the 10 asked for"):
         toy.run(workdir=tmp_path, steps=10)
+
+
+def test_fed_data_are_a_function_of_the_step_and_survive_interruption(tmp_path):
+    """Data exchanged every 20 steps: unbroken, by hand, and interrupted in between."""
+    other = (2 * toy.DATA).astype(np.float32)
+    feed = lambda step: other if (step // 20) % 2 else toy.DATA
+    whole = toy.run(workdir=tmp_path / "whole", data=feed)
+
+    tx = optax.adam(1e-2)
+    init_key, run_key = jax.random.split(jax.random.key(0))
+    state = init_state(toy.init, tx, init_key)
+    step = jax.jit(make_train_step(toy.loss, tx, ema_decay=0.995))
+    for n in range(60):
+        key = jax.random.fold_in(jax.random.fold_in(run_key, n), 0)
+        draw_key, loss_key = jax.random.split(key)
+        state, _ = step(state, toy.FROZEN, loss_key, toy.draw(feed(n), draw_key))
+    toy.assert_close(whole, state)
+
+    def stopped(step):
+        if step == 40:
+            raise Interrupted
+        return feed(step)
+
+    with pytest.raises(Interrupted):
+        toy.run(workdir=tmp_path / "broken", data=stopped)
+    again = toy.run(workdir=tmp_path / "broken", data=feed)
+    toy.assert_same_bits(again, whole)

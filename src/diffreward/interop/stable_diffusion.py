@@ -156,7 +156,7 @@ def load_unet(
         groups=config.get("norm_num_groups", 32),
         eps=config.get("norm_eps", 1e-5),
         cosine_first=config.get("flip_sin_to_cos", True),
-        freq_shift=config.get("freq_shift", 0),
+        freq_shift=int(config.get("freq_shift", 0)),
         remat=remat,
     )
     size = config["sample_size"]

@@ -46,7 +46,7 @@ def load_tokenizer(
         raise ValueError(f"{folder} holds no readable tokenizer: {error}") from error
     start, end = (model.token_to_id(token) for token in (START, END))
     if start is None or end is None:
-        raise ValueError(f"{folder}: the vocabulary lacks {START} or {END}")
+        raise ValueError(f"{whole}: the vocabulary lacks {START} or {END}")
     pad = _pad_token(model, folder, end)
     model.no_padding()
     model.no_truncation()
@@ -70,7 +70,7 @@ def _from_parts(tokenizers: Any, folder: Path) -> Any:
     pairs = [tuple(line.split()) for line in lines if line and not line.startswith("#v")]
     model = tokenizers.Tokenizer(
         tokenizers.models.BPE(
-            vocab=json.loads(vocab.read_text(encoding="utf-8")),
+            vocab=_vocabulary(vocab),
             merges=pairs,
             end_of_word_suffix="</w>",
             continuing_subword_prefix="",
@@ -86,6 +86,15 @@ def _from_parts(tokenizers: Any, folder: Path) -> Any:
     model.pre_tokenizer = splits.Sequence([words, splits.ByteLevel(add_prefix_space=False)])
     model.add_special_tokens([START, END])
     return model
+
+
+def _vocabulary(path: Path) -> dict[str, int]:
+    """A vocabulary with the two tokens that every prompt needs."""
+    vocabulary = json.loads(path.read_text(encoding="utf-8"))
+    for token in (START, END):
+        if token not in vocabulary:
+            raise ValueError(f"{path}: the vocabulary lacks {token}")
+    return vocabulary
 
 
 def _pad_token(model: Any, folder: Path, default: int) -> int:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from diffreward.networks.latent.blocks import Image, Tokens
+from diffreward.networks.latent.blocks import Image, Tokens, group_norm
 from diffreward.networks.latent.unet2d import ConditionalUnet2D
 from diffreward.networks.layers import sinusoidal_embedding
 from diffreward.types import Scalar, Time
@@ -40,10 +40,10 @@ class ValueResidualBlock(nn.Module):
     """Two standardised convolutions; the time embedding scales and shifts the first."""
 
     @nn.compact
-    def __call__(self, x: Image, emb: Float[Array, " width"]) -> Image:
+    def __call__(self, x: Image, emb: Float[Array, " time"]) -> Image:
         """Maps an image to one of the same shape."""
         c = x.shape[-1]
-        norm = lambda name: nn.GroupNorm(GROUPS, reduction_axes=(-3, -2, -1), name=name)
+        norm = lambda name: group_norm(GROUPS, 1e-5, name)
         scale, shift = jnp.split(nn.Dense(2 * c, name="time")(nn.silu(emb)), 2)
         h = norm("norm_0")(StandardisedConv(c, name="conv_0")(x))
         h = nn.silu(h * (1 + scale[None, None]) + shift[None, None])

@@ -2,7 +2,6 @@
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Array, Float
 
 from diffreward.networks.latent.blocks import (
     Downsample2D,
@@ -58,9 +57,7 @@ class Encoder(nn.Module):
     groups: int = 32
 
     @nn.compact
-    def __call__(
-        self, picture: Float[Array, "height width channels"]
-    ) -> tuple[Image, Image]:
+    def __call__(self, picture: Image) -> tuple[Image, Image]:
         """Mean and log-variance, clipped to [-30, 20]."""
         x = conv3(self.widths[0], "conv_in")(picture)
         last = len(self.widths) - 1

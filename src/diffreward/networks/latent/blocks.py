@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-Image = Float[Array, "height width channels"]
-Tokens = Float[Array, "tokens width"]
+# Sizes are not tied together (underscores): input and output differ in them.
+Image = Float[Array, "_height _width _channels"]
+Tokens = Float[Array, "_tokens _features"]
 
 
 def group_norm(groups: int, eps: float, name: str) -> nn.GroupNorm:

@@ -20,7 +20,7 @@ from diffreward.types import Time
 
 
 def time_embedding(
-    t: Time, dim: int, *, cosine_first: bool, freq_shift: float
+    t: Time, dim: int, *, cosine_first: bool, freq_shift: int
 ) -> Float[Array, " dim"]:
     """Sines and cosines of the level at dim/2 frequencies from 1 towards 1e-4."""
     half = dim // 2
@@ -116,7 +116,7 @@ class ConditionalUnet2D(nn.Module):
     groups: int = 32
     eps: float = 1e-5
     cosine_first: bool = True
-    freq_shift: float = 0
+    freq_shift: int = 0
     remat: bool = False
     """Forget activations within stages and compute them again for the gradient."""
 
