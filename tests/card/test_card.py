@@ -226,7 +226,7 @@ DAMAGE = {
     "lost tensor": (lose_tensor, "the weights lack params/net/net/net/head/bias"),
     "other network": (
         lambda f: edit(f, network=describe(InnerProductReward(TrajectoryMLP(8, 2)))),
-        r"shape \(\d+.*the network needs",
+        "cannot be rebuilt: the weights lack params/net/film/bias",
     ),
     "other shape": (lambda f: edit(f, shape=[8, 5]), "the network needs"),
 }
