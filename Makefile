@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN ?= runs/umaze
 
-.PHONY: demo test setup check fast slow clean
+.PHONY: demo test setup parity check fast slow clean
 
 setup: $(VENV)/.installed
 
@@ -14,6 +14,13 @@ $(VENV)/.installed: requirements.txt setup.cfg
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+# PyTorch and Hugging Face's libraries, so that `make test` also compares with them.
+parity: $(VENV)/.parity
+
+$(VENV)/.parity: requirements-parity.txt $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-parity.txt
 	@touch $@
 
 # The U-maze with its eight goals: data, models, rewards, maps, steering, report.
