@@ -4,10 +4,9 @@ from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
-from jaxtyping import Array, Float
 
 from diffreward.networks.mlp import InnerProductReward
-from diffreward.types import Params, PRNGKey, Scalar, Time, Traj
+from diffreward.types import Params, PRNGKey, Sample, Scalar, Time
 
 
 class EnergyDenoiser(NamedTuple):
@@ -22,15 +21,15 @@ class EnergyDenoiser(NamedTuple):
     net: nn.Module
     """f: maps trajectories to trajectories."""
 
-    def init(self, key: PRNGKey, x: Traj, t: Time) -> Params:
+    def init(self, key: PRNGKey, x: Sample, t: Time) -> Params:
         """Parameters of f."""
         return InnerProductReward(self.net).init(key, x, t)
 
-    def energy(self, params: Params, x: Traj, t: Time) -> Scalar:
+    def energy(self, params: Params, x: Sample, t: Time) -> Scalar:
         """E(x_t, t)."""
         value: Any = InnerProductReward(self.net).apply(params, x, t)
         return value
 
-    def apply(self, params: Params, x: Traj, t: Time) -> Float[Array, "horizon dim"]:
+    def apply(self, params: Params, x: Sample, t: Time) -> Sample:
         """The predicted x_0."""
         return jax.grad(self.energy, argnums=1)(params, x, t)

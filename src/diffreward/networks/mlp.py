@@ -14,7 +14,7 @@ from diffreward.networks.layers import (
     activation_fn,
     sinusoidal_embedding,
 )
-from diffreward.types import Scalar, Time, Traj
+from diffreward.types import Sample, Scalar, Time, Traj
 
 TIME_FEATURES = 32
 
@@ -65,7 +65,7 @@ class ScalarReward(nn.Module):
     activation: Activation = "mish"
 
     @nn.compact
-    def __call__(self, x: Traj, t: Time) -> Scalar:
+    def __call__(self, x: Sample, t: Time) -> Scalar:
         """Reward of one noised trajectory."""
         features = activation_fn(self.activation)(self.net(x, t)).reshape(-1)
         return nn.Dense(1, name="head")(features)[0]
@@ -77,7 +77,7 @@ class InnerProductReward(nn.Module):
     net: nn.Module
 
     @nn.compact
-    def __call__(self, x: Traj, t: Time) -> Scalar:
+    def __call__(self, x: Sample, t: Time) -> Scalar:
         """Reward of one noised trajectory."""
         return jnp.sum(x * self.net(x, t))
 
@@ -91,7 +91,7 @@ class DifferenceOfSquares(nn.Module):
     net: nn.Module
 
     @nn.compact
-    def __call__(self, x: Traj, t: Time) -> Scalar:
+    def __call__(self, x: Sample, t: Time) -> Scalar:
         """Reward of one noised trajectory.
 
         Raises:
