@@ -21,7 +21,7 @@ from experiments import tasks
 RECIPE = d.Recipe(frame_skip=6, action_noise=0.3, hold=8, max_steps=300)
 GOAL = 0
 """Index of the U-maze's goal that the reward is about."""
-HELD_OUT = 256
+HELD_OUT = 128
 
 
 def prepare(
