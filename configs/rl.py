@@ -17,8 +17,8 @@ from configs.common import ConfigDict, parse_switches
 
 # Steps of an episode (enough to cross the maze and stay), and of a training.
 MAZES = {
-    "umaze": (100, 131_072),
-    "open": (100, 131_072),
+    "umaze": (100, 65_536),
+    "open": (100, 65_536),
     "medium": (150, 262_144),
     "large": (200, 524_288),
 }
