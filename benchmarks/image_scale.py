@@ -46,13 +46,16 @@ def main() -> None:
         ("records, parameters cut", records_step(options, cut=True)),
         ("reward step, UnetReward", reward_step(options)),
     ]
-    print(f"{'step':34}{'arguments':>11}{'temporary':>11}{'moved':>9}   GiB per device")
+    print(
+        f"{'per device':34}{'TFLOP':>8}{'arguments':>11}{'temporary':>11}{'moved':>9}   GiB"
+    )
     for name, compiled in rows:
         memory = compiled.memory_analysis()
         moved = collective_bytes(compiled.as_text())
         kinds = ", ".join(f"{k} {v / GIB:.3f}" for k, v in moved.items() if v) or "nothing"
+        flops = compiled.cost_analysis()["flops"] / 1e12
         print(
-            f"{name:34}{memory.argument_size_in_bytes / GIB:11.2f}"
+            f"{name:34}{flops:8.2f}{memory.argument_size_in_bytes / GIB:11.2f}"
             f"{memory.temp_size_in_bytes / GIB:11.2f}{sum(moved.values()) / GIB:9.3f}"
             f"   {kinds}"
         )
