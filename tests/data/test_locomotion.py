@@ -76,6 +76,28 @@ def test_damaged_policies_are_refused(tmp_path):
         load_policy(tmp_path / "none")
 
 
+@pytest.mark.parametrize("part", ["kernel", "bias"])
+@pytest.mark.parametrize("shape", [(5,), (5, 5, 1), (16, 5)])
+@pytest.mark.parametrize("layer", ["hidden", "mean", "log_std"])
+def test_layers_of_any_wrong_shape_are_refused(tmp_path, layer, part, shape):
+    p, wrong = policy(), np.zeros(shape, np.float32)
+    kernel, bias = p.hidden[1] if layer == "hidden" else getattr(p, layer)
+    pair = (wrong, bias) if part == "kernel" else (kernel, wrong)
+    changed = (p.hidden[0], pair) if layer == "hidden" else pair
+    save_policy(tmp_path / "p", p._replace(**{layer: changed}), {})
+    with pytest.raises(ValueError, match="/p: not a policy: its layers do not fit"):
+        load_policy(tmp_path / "p")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_weights_that_are_no_numbers_are_refused(tmp_path, value):
+    p = policy()
+    p.mean[0][2, 1] = value
+    save_policy(tmp_path / "p", p, {})
+    with pytest.raises(ValueError, match=r"/p: mean\.kernel holds NaN or infinity"):
+        load_policy(tmp_path / "p")
+
+
 def test_data_is_what_a_plain_loop_sees_and_ends_are_told_apart():
     stream = act_in("hopper", policy(), seed=7, steps=60)
     again = act_in("hopper", policy(), seed=7, steps=60)

@@ -1,6 +1,7 @@
 """Minari's layout, on files made here."""
 
 import json
+import re
 
 import h5py
 import numpy as np
@@ -74,6 +75,69 @@ def test_nested_observations_are_refused_by_name(tmp_path):
         del file["episode_0/observations"]
         file["episode_0/observations/achieved_goal"] = np.zeros(3)
     with pytest.raises(ValueError, match="a group of achieved_goal"):
+        load_minari(ID, tmp_path)
+
+
+def replaced(key, value):
+    def damage(file):
+        del file[key]
+        file[key] = value
+
+    return damage
+
+
+def compensating(key):
+    """One row too many in one episode, one too few in the next: the sum is right."""
+
+    def damage(file):
+        replaced(f"episode_0/{key}", np.zeros(5, file[f"episode_0/{key}"].dtype))(file)
+        replaced(f"episode_1/{key}", np.zeros(10, file[f"episode_1/{key}"].dtype))(file)
+
+    return damage
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda file: file.create_group("stats"), "'stats' is not an episode"),
+        (lambda file: file.create_group("episode_x"), "'episode_x' is not an episode"),
+        (replaced("episode_1", np.zeros(3)), "episode_1: an array, expected a group"),
+        (replaced("episode_1/actions", np.float32(1)), "episode_1/actions: a single value"),
+        (replaced("episode_1/observations", h5py.Empty("f4")), "a single value"),
+        (replaced("episode_1/observations", np.zeros((12, 5))), r"shapes .*\(2,\), \(5,\)"),
+        (replaced("episode_1/observations", np.zeros(12)), r"shapes .*\(\), \(2,\)"),
+        (replaced("episode_1/terminations", np.zeros(1, bool)), "1 rows for 11 actions"),
+        (replaced("episode_1/rewards", np.zeros(5)), "rewards: 5 rows for 11 actions"),
+        (compensating("rewards"), "episode_0/rewards: 5 rows for 4 actions"),
+        (compensating("truncations"), "episode_0/truncations: 5 rows for 4 actions"),
+        (replaced("episode_1/terminations", np.full(11, np.nan)), "dtype float64"),
+        (replaced("episode_1/terminations", np.array([b"False"] * 11)), r"dtype \|S5"),
+    ],
+)
+def test_what_is_wrong_with_an_episode_is_said_with_the_file(tmp_path, damage, words):
+    path = write(tmp_path) / "main_data.hdf5"
+    with h5py.File(path, "a") as file:
+        damage(file)
+    with pytest.raises(ValueError, match=f"{re.escape(str(path))}: .*{words}"):
+        load_minari(ID, tmp_path)
+
+
+@pytest.mark.parametrize("key", ["actions", "rewards"])
+def test_nested_columns_are_refused_by_name(tmp_path, key):
+    path = write(tmp_path) / "main_data.hdf5"
+    with h5py.File(path, "a") as file:
+        del file[f"episode_1/{key}"]
+        file[f"episode_1/{key}/left"] = np.zeros(11)
+    with pytest.raises(ValueError, match=f"episode_1/{key}: a group of left"):
+        load_minari(ID, tmp_path)
+
+
+@pytest.mark.parametrize("text", [b"", b"[1]", b'"x"', b"{}", b"\xff\xfe"])
+def test_damaged_metadata_do_not_hide_what_is_missing(tmp_path, text):
+    path = write(tmp_path)
+    (path / "main_data.hdf5").unlink()
+    (path / "metadata.json").write_bytes(text)
+    with pytest.raises(ValueError, match=r"main_data\.hdf5: no such file .*: unknown"):
         load_minari(ID, tmp_path)
 
 

@@ -68,6 +68,34 @@ def test_unknown_kinds_and_tasks_are_refused(folder):
         read_index("ant")
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (b"", "JSONDecodeError"),
+        (b"\xff\xfe", "UnicodeDecodeError"),
+        (b"[]", "TypeError"),
+        (b"{}", "KeyError: 'policies'"),
+        (b'{"policies": 3}', "TypeError"),
+        (b'{"policies": [{"file": "a"}], "medium": "a"}', "KeyError: 'expert'"),
+        (
+            b'{"policies": [{"file": "a"}], "medium": "a", "expert": "b"}',
+            "'b' is not among",
+        ),
+    ],
+)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_damaged_index_is_named(folder, text, words, kind):
+    (folder / "index.json").write_bytes(text)
+    with pytest.raises(ValueError, match=rf"index\.json: .*{words}"):
+        collect(folder, kind, processes=1)
+
+
+def test_a_policy_of_another_task_is_named(folder):
+    save_policy(folder / "policy_3.safetensors", policy(obs_dim=17, act_dim=6), {})
+    with pytest.raises(ValueError, match=r"policy_3\.safetensors: a policy for 17 obs"):
+        collect(folder, "expert", processes=1)
+
+
 @pytest.mark.parametrize("task", [t for t in LOCOMOTION if snapshot_folder(t).is_dir()])
 def test_shipped_policies_are_whole_and_fit_their_task(task):
     index = read_index(task)

@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import gymnasium as gym
-import mujoco
 import numpy as np
 from jaxtyping import Float
 
 from diffreward.data.episodes import Episodes
 from diffreward.data.policies import SquashedGaussianPolicy
+from diffreward.data.simulator import load_mujoco
 
 Stream = dict[str, np.ndarray]
 """Flat arrays over all steps, in D4RL's names."""
@@ -45,6 +45,7 @@ def make_locomotion(name: str) -> gym.Env:
         raise ValueError(
             f"unknown locomotion task {name!r}; use one of: {', '.join(LOCOMOTION)}"
         )
+    load_mujoco()
     try:
         return gym.make(LOCOMOTION[name].env_id)
     except (gym.error.Error, ImportError) as error:
@@ -174,6 +175,7 @@ def body_segments(
         name: task.
         states: qpos and qvel, as rollouts record them.
     """
+    mujoco = load_mujoco()
     env = make_locomotion(name)
     model, data = env.unwrapped.model, env.unwrapped.data  # pyright: ignore
     capsules = np.flatnonzero(model.geom_type == mujoco.mjtGeom.mjGEOM_CAPSULE)

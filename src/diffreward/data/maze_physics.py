@@ -1,19 +1,15 @@
 """PointMaze's own MuJoCo model, stepped for many agents at once."""
 
-# pyright: reportAttributeAccessIssue=false
-# MuJoCo's classes come from an extension module without type stubs.
-
 import contextlib
 import io
 import os
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import mujoco
 import numpy as np
-from mujoco import rollout
 
 from diffreward.data.maze import Maze
+from diffreward.data.simulator import load_mujoco
 
 MAX_SPEED = 5.0
 """PointMaze clips each velocity component to this before every physics step, m/s."""
@@ -22,13 +18,21 @@ MAX_SPEED = 5.0
 class Physics(NamedTuple):
     """A compiled maze. Not for use by two threads at once: ``data`` is scratch."""
 
-    model: mujoco.MjModel
-    data: mujoco.MjData
-    runner: rollout.Rollout
+    model: Any
+    """``MjModel``; MuJoCo's own classes are imported late."""
+    data: Any
+    """``MjData``."""
+    runner: Any
+    """``rollout.Rollout``."""
 
 
 def make_physics(maze: Maze) -> Physics:
-    """Compiles the model that gymnasium-robotics builds for this layout."""
+    """Compiles the model that gymnasium-robotics builds for this layout.
+
+    Raises:
+        ValueError: if the simulator cannot be imported.
+    """
+    mujoco, rollout = load_mujoco(), load_mujoco("mujoco.rollout")
     # Imported here because it prints an unrelated notice, and nothing else needs it.
     with contextlib.redirect_stderr(io.StringIO()):
         from gymnasium_robotics.envs.maze import maze_v4

@@ -94,8 +94,28 @@ def load_policy(
     depth = sum(name.startswith("hidden_") and name.endswith(".kernel") for name in tensors)
     hidden = tuple(layer(f"hidden_{i}") for i in range(depth))
     policy = SquashedGaussianPolicy(hidden, layer("mean"), layer("log_std"))
-    sizes = [kernel.shape for kernel, _ in (*hidden, policy.mean)]
-    joined = all(a[1] == b[0] for a, b in zip(sizes, sizes[1:], strict=False))
-    if not hidden or not joined or policy.mean[0].shape != policy.log_std[0].shape:
+    if not _fits(policy):
+        sizes = [
+            part.shape for pair in (*hidden, policy.mean, policy.log_std) for part in pair
+        ]
         raise ValueError(f"{path}: not a policy: its layers do not fit together: {sizes}")
+    wrong = [name for name, array in tensors.items() if not np.isfinite(array).all()]
+    if wrong:
+        raise ValueError(f"{path}: {wrong[0]} holds NaN or infinity; the file is damaged")
     return policy, about
+
+
+def _fits(policy: SquashedGaussianPolicy) -> bool:
+    """Whether every layer takes what the one before it gives."""
+    chain = (*policy.hidden, policy.mean)
+    plain = all(
+        kernel.ndim == 2 and bias.shape == kernel.shape[1:]
+        for kernel, bias in (*chain, policy.log_std)
+    )
+    if not policy.hidden or not plain:
+        return False
+    joined = all(
+        before[0].shape[1] == after[0].shape[0]
+        for before, after in zip(chain, chain[1:], strict=False)
+    )
+    return joined and policy.mean[0].shape == policy.log_std[0].shape

@@ -30,7 +30,7 @@ def read_index(task: str, folder: Path | None = None) -> dict[str, Any]:
     """Policies of a task in the order of training: file, step, return, score.
 
     Raises:
-        ValueError: if no policies are there.
+        ValueError: if no policies are there, or the index is damaged.
     """
     path = (folder or snapshot_folder(task)) / "index.json"
     if not path.is_file():
@@ -39,7 +39,18 @@ def read_index(task: str, folder: Path | None = None) -> dict[str, Any]:
             f"{', '.join(t for t in LOCOMOTION if snapshot_folder(t).is_dir()) or 'none'}; "
             "use other data (d4rl:, minari:, a path), or train one (experiments/collect.py)"
         )
-    return json.loads(path.read_text())
+    try:
+        index = json.loads(path.read_text(encoding="utf-8"))
+        files = [policy["file"] for policy in index["policies"]]
+        missing = {index["medium"], index["expert"]} - set(files)
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path}: not an index of policies ({type(error).__name__}: {error}); install "
+            "the package again"
+        ) from None
+    if missing:
+        raise ValueError(f"{path}: {missing.pop()!r} is not among its policies: {files}")
+    return index
 
 
 def collect_again(
@@ -100,4 +111,7 @@ class _Job(NamedTuple):
 
 def _run(job: _Job) -> Stream:
     policy, _ = load_policy(job.policy)
-    return act_in(job.task, policy, seed=job.seed, steps=job.steps)
+    try:
+        return act_in(job.task, policy, seed=job.seed, steps=job.steps)
+    except ValueError as error:
+        raise ValueError(f"{job.policy}: {error}") from error
