@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from configs.common import ConfigDict, choose
+from configs.common import ConfigDict
 from diffreward import data as d
 from diffreward import report, train
 from diffreward.types import Params
@@ -25,8 +25,7 @@ from experiments import (
     tasks,
     validation,
 )
-
-REWARDS = ("rewards", "paper_rewards")
+from experiments.locomotion_check import REWARDS, check
 
 
 class Prepared(NamedTuple):
@@ -42,6 +41,14 @@ def main(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     began = time.time()
     check(config)
     announce(config)
+    with launch.claim(workdir):
+        result = run_stages(config, workdir)
+    print(f"report: {workdir / 'report.md'} ({time.time() - began:.0f} s in this call)")
+    return result
+
+
+def run_stages(config: ConfigDict, workdir: Path) -> dict[str, Any]:
+    """All stages in order, in a folder that is this process's alone."""
     make_data(config, workdir)
     prepared = prepare(config, workdir)
     model = build_model(config)
@@ -67,7 +74,6 @@ def main(config: ConfigDict, workdir: Path) -> dict[str, Any]:
         report.close_stage(folder, {**results, "seconds": time.time() - started})
     result = report.read_json(folder / "report.json")
     locomotion_page.write(config, workdir, result)
-    print(f"report: {workdir / 'report.md'} ({time.time() - began:.0f} s in this call)")
     return result
 
 
@@ -75,21 +81,6 @@ def build_model(config: ConfigDict) -> tasks.Model:
     """Both Diffusers of a task."""
     task = d.LOCOMOTION[config.task]
     return tasks.build_model(config.model, task.act_dim, task.obs_dim)
-
-
-def check(config: ConfigDict) -> None:
-    """Refuses values that a stage would only meet much later."""
-    choose("task", config.task, d.LOCOMOTION)
-    d.make_locomotion(config.task).close()
-    model = build_model(config)
-    for name in REWARDS:
-        choose(f"{name}.source", config[name].source, tasks.SOURCES)
-        tasks.build_reward(config[name], model)
-    choose("expert.init", config.expert.init, ("base", "scratch"))
-    for spec in (config.data.base, config.data.expert):
-        kind, rest = d.parse_source(spec)
-        if kind == "collect":
-            d.read_index(rest.partition("/")[0])
 
 
 def announce(config: ConfigDict) -> None:
@@ -135,16 +126,20 @@ def make_data(config: ConfigDict, workdir: Path) -> None:
     # How many processes share the work changes no byte of it.
     asked = {k: v for k, v in section.to_dict().items() if k != "processes"}
     settings = {"task": config.task, "seed": config.seed, "data": asked}
+    kinds = {name: d.parse_source(section[name]) for name in ("base", "expert")}
+    ready: dict[str, d.Episodes] = {}
+    if not (folder / "report.json").exists():
+        # Files that cannot be used shall not bind the folder to the settings they had.
+        files = [name for name, (kind, _) in kinds.items() if kind != "collect"]
+        ready = {name: load(config, workdir, name) for name in files}
     if report.open_stage(folder, settings):
         print("data: done before")
         return
     began, found = time.time(), {}
-    for name in ("base", "expert"):
-        path = folder / f"{name}.hdf5"
-        kind, rest = d.parse_source(section[name])
+    for name, (kind, rest) in kinds.items():
         if kind == "collect":
-            _collect(config, rest, path)
-        episodes = load(config, workdir, name)
+            _collect(config, rest, folder / f"{name}.hdf5")
+        episodes = ready.get(name) or load(config, workdir, name)
         returns = d.episode_returns(episodes)
         found[name] = {
             "source": section[name],
@@ -184,7 +179,17 @@ def load(config: ConfigDict, workdir: Path, name: str) -> d.Episodes:
         path = workdir / "data" / f"{name}.hdf5" if kind == "collect" else Path(rest)
         episodes = d.read_hdf5(path)
     d.check_task(episodes, config.task)
-    return d.first_transitions(episodes, config.data.limit)
+    if not episodes.rewards.any():
+        raise ValueError(
+            f"{episodes.source}: rewards: missing or all zero; the row 'value' and the "
+            "scores of the data need them"
+        )
+    episodes = d.first_transitions(episodes, config.data.limit)
+    try:
+        d.split_episodes(len(episodes.starts), config.seed)
+    except ValueError as error:
+        raise ValueError(f"{episodes.source}: {error}") from None
+    return episodes
 
 
 def prepare(config: ConfigDict, workdir: Path) -> Prepared:

@@ -16,6 +16,7 @@ from diffreward import report, train
 from diffreward.types import Params
 from experiments import (
     launch,
+    limits,
     maze2d_evaluate,
     maze2d_page,
     samples,
@@ -38,6 +39,14 @@ def main(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     began = time.time()
     check(config)
     announce(config)
+    with launch.claim(workdir):
+        result = run_stages(config, workdir)
+    print(f"report: {workdir / 'report.md'} ({time.time() - began:.0f} s in this call)")
+    return result
+
+
+def run_stages(config: ConfigDict, workdir: Path) -> dict[str, Any]:
+    """All stages in order, in a folder that is this process's alone."""
     make_data(config, workdir)
     prepared = prepare(config, workdir)
     model = tasks.build_model(config.model, act_dim=2, obs_dim=4)
@@ -61,7 +70,6 @@ def main(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     result = report.read_json(folder / "report.json")
     del result["seconds"]  # of this machine, not of this run
     maze2d_page.write(config, workdir, prepared, result)
-    print(f"report: {workdir / 'report.md'} ({time.time() - began:.0f} s in this call)")
     return result
 
 
@@ -71,17 +79,16 @@ def check(config: ConfigDict) -> None:
     goals = list(config.goals)
     if not goals or not set(goals) <= set(range(1, 9)) or len(set(goals)) < len(goals):
         raise ValueError(f"goals must be different numbers from 1 to 8, got {goals}")
+    limits.check_seed(config.seed)
+    limits.check_model(config.model)
     model = tasks.build_model(config.model, act_dim=2, obs_dim=4)
     for name in ("rewards", "window_rewards"):
         section = config[name]
         choose(f"{name}.source", section.source, tasks.SOURCES)
-        window = section.window or config.model.horizon
-        if config.model.horizon % window:
-            raise ValueError(
-                f"{name}.window={window} does not divide "
-                f"model.horizon={config.model.horizon}; choose a divisor"
-            )
+        limits.check_window(section, name, config.model.horizon)
         tasks.build_reward(section, model)
+    limits.check_training(config, "base", "experts", "rewards", "window_rewards")
+    limits.check_scales(config.evaluation.scales)
     choose("experts.init", config.experts.init, ("base", "scratch"))
     choose("evaluation.space", config.evaluation.space, ("eps", "mean", "input"))
 

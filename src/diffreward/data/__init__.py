@@ -64,6 +64,7 @@ from diffreward.data.registry import (
     d4rl_registry,
     load_d4rl,
     parse_source,
+    source_task,
 )
 from diffreward.data.snapshots import collect_again, read_index
 from diffreward.data.splits import SPLITS, split_episodes
@@ -136,6 +137,7 @@ __all__ = [
     "sample_free",
     "save_policy",
     "select",
+    "source_task",
     "split_episodes",
     "stack_windows",
     "step",
