@@ -175,9 +175,15 @@ def load(config: ConfigDict, workdir: Path, name: str) -> d.Episodes:
         episodes = d.load_d4rl(rest, folder)
     elif kind == "minari":
         episodes = d.load_minari(rest, folder)
+    elif kind == "collect":
+        try:
+            episodes = d.read_hdf5(workdir / "data" / f"{name}.hdf5")
+        except (ValueError, FileNotFoundError) as error:
+            raise ValueError(
+                f"{error}; delete {workdir / 'data'} to collect the data again"
+            ) from error
     else:
-        path = workdir / "data" / f"{name}.hdf5" if kind == "collect" else Path(rest)
-        episodes = d.read_hdf5(path)
+        episodes = d.read_hdf5(rest)
     d.check_task(episodes, config.task)
     if not episodes.rewards.any():
         raise ValueError(
