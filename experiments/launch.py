@@ -40,6 +40,8 @@ def run(
         logging.set_verbosity(logging.WARNING)  # orbax tells every step it takes
         _wandb = {"project": wandb.value} if wandb.value else None
         try:
+            if not folder.value:
+                raise ValueError("--workdir is empty; name a folder")
             main(flag.value, Path(folder.value))
         except (ValueError, OSError, train.Diverged, report.StaleRunError) as error:
             print(f"error: {_one_line(error)}", file=sys.stderr)
