@@ -1,8 +1,11 @@
 """Command lines and training stages, shared by all experiments."""
 
+import contextlib
+import fcntl
+import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +40,10 @@ def run(
         logging.set_verbosity(logging.WARNING)  # orbax tells every step it takes
         _wandb = {"project": wandb.value} if wandb.value else None
         try:
-            main(flag.value, Path(folder.value))
+            if not folder.value:
+                raise ValueError("--workdir is empty; name a folder")
+            with claim(Path(folder.value)):
+                main(flag.value, Path(folder.value))
         except (ValueError, OSError, train.Diverged, report.StaleRunError) as error:
             print(f"error: {_one_line(error)}", file=sys.stderr)
             sys.exit(1)
@@ -63,6 +69,44 @@ def _parse(argv: list[str]) -> list[str]:
 
 def _one_line(error: Exception) -> str:
     return " ".join(str(error).replace("\\n", " ").replace("\\'", "'").split())
+
+
+@contextlib.contextmanager
+def claim(workdir: Path) -> Iterator[None]:
+    """Keeps a run's folder for this process as long as the block lasts.
+
+    The lock is the system's own, on the folder: nothing stays behind, however it ends,
+    and neither does a folder that was made for it and stayed empty.
+
+    Raises:
+        ValueError: if the folder cannot be made, or another process works in it.
+    """
+    made = not workdir.exists()
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        folder = os.open(workdir, os.O_RDONLY)
+    except OSError as error:
+        raise ValueError(
+            f"{workdir}: not a folder that can be used ({error.strerror}); choose another "
+            "--workdir"
+        ) from error
+    try:
+        if not os.access(workdir, os.W_OK | os.X_OK):
+            raise ValueError(f"{workdir}: not writable; choose another --workdir")
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(
+                f"{workdir}: another process works in this folder; wait for it, or choose "
+                "another --workdir"
+            ) from None
+        except OSError:
+            pass  # a file system without locks: then nobody watches
+        yield
+    finally:
+        os.close(folder)
+        if made and not any(workdir.iterdir()):
+            workdir.rmdir()
 
 
 _wandb: dict[str, Any] | None = None

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from configs.common import ConfigDict, choose
+from configs.common import ConfigDict
 from diffreward import data as d
 from diffreward import report, train
 from diffreward.types import Params
@@ -25,8 +25,7 @@ from experiments import (
     tasks,
     validation,
 )
-
-REWARDS = ("rewards", "paper_rewards")
+from experiments.locomotion_check import REWARDS, check
 
 
 class Prepared(NamedTuple):
@@ -77,21 +76,6 @@ def build_model(config: ConfigDict) -> tasks.Model:
     return tasks.build_model(config.model, task.act_dim, task.obs_dim)
 
 
-def check(config: ConfigDict) -> None:
-    """Refuses values that a stage would only meet much later."""
-    choose("task", config.task, d.LOCOMOTION)
-    d.make_locomotion(config.task).close()
-    model = build_model(config)
-    for name in REWARDS:
-        choose(f"{name}.source", config[name].source, tasks.SOURCES)
-        tasks.build_reward(config[name], model)
-    choose("expert.init", config.expert.init, ("base", "scratch"))
-    for spec in (config.data.base, config.data.expert):
-        kind, rest = d.parse_source(spec)
-        if kind == "collect":
-            d.read_index(rest.partition("/")[0])
-
-
 def announce(config: ConfigDict) -> None:
     """Prints what the run will train, and about how long and in how much memory."""
     model = build_model(config)
@@ -135,16 +119,20 @@ def make_data(config: ConfigDict, workdir: Path) -> None:
     # How many processes share the work changes no byte of it.
     asked = {k: v for k, v in section.to_dict().items() if k != "processes"}
     settings = {"task": config.task, "seed": config.seed, "data": asked}
+    kinds = {name: d.parse_source(section[name]) for name in ("base", "expert")}
+    ready: dict[str, d.Episodes] = {}
+    if not (folder / "report.json").exists():
+        # Files that cannot be used shall not bind the folder to the settings they had.
+        files = [name for name, (kind, _) in kinds.items() if kind != "collect"]
+        ready = {name: load(config, workdir, name) for name in files}
     if report.open_stage(folder, settings):
         print("data: done before")
         return
     began, found = time.time(), {}
-    for name in ("base", "expert"):
-        path = folder / f"{name}.hdf5"
-        kind, rest = d.parse_source(section[name])
+    for name, (kind, rest) in kinds.items():
         if kind == "collect":
-            _collect(config, rest, path)
-        episodes = load(config, workdir, name)
+            _collect(config, rest, folder / f"{name}.hdf5")
+        episodes = ready.get(name) or load(config, workdir, name)
         returns = d.episode_returns(episodes)
         found[name] = {
             "source": section[name],
@@ -180,11 +168,27 @@ def load(config: ConfigDict, workdir: Path, name: str) -> d.Episodes:
         episodes = d.load_d4rl(rest, folder)
     elif kind == "minari":
         episodes = d.load_minari(rest, folder)
+    elif kind == "collect":
+        try:
+            episodes = d.read_hdf5(workdir / "data" / f"{name}.hdf5")
+        except (ValueError, FileNotFoundError) as error:
+            raise ValueError(
+                f"{error}; delete {workdir / 'data'} to collect the data again"
+            ) from error
     else:
-        path = workdir / "data" / f"{name}.hdf5" if kind == "collect" else Path(rest)
-        episodes = d.read_hdf5(path)
+        episodes = d.read_hdf5(rest)
     d.check_task(episodes, config.task)
-    return d.first_transitions(episodes, config.data.limit)
+    if not episodes.rewards.any():
+        raise ValueError(
+            f"{episodes.source}: rewards: missing or all zero; the row 'value' and the "
+            "scores of the data need them"
+        )
+    episodes = d.first_transitions(episodes, config.data.limit)
+    try:
+        d.split_episodes(len(episodes.starts), config.seed)
+    except ValueError as error:
+        raise ValueError(f"{episodes.source}: {error}") from None
+    return episodes
 
 
 def prepare(config: ConfigDict, workdir: Path) -> Prepared:

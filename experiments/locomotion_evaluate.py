@@ -1,9 +1,11 @@
 """Rollouts of every method on the same episodes, and the numbers of the table."""
 
+import zlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
+from zipfile import BadZipFile
 
 import jax
 import numpy as np
@@ -23,6 +25,8 @@ VALIDATION, TEST = 10_000, 20_000
 """First seeds of the episodes that choose a scale, and of those that are reported."""
 
 
+KEYS = {"returns", "lengths", "scale", "tried", "planner_seconds", "physics_seconds"}
+"""What an archive holds for certain; films are more."""
 Act = Callable[[Any, Any, Array, Array, Any], Array]
 """Actions from (parameters, scale, keys, step, observations)."""
 
@@ -61,8 +65,7 @@ def evaluate(
             key = (method.eps_fn, method.rank_by)
             act = acts.setdefault(key, make_act(config, prepared, model, method))
             save(path, run(config, act, name, method))
-        with np.load(path) as file:
-            results[name] = summarise(config, {k: file[k] for k in file.files})
+        results[name] = summarise(config, read(path))
         print(f"{name}: score {results[name]['score'][0]:.1f}", flush=True)
     close_gaps(config, folder, results)
     return {
@@ -227,6 +230,30 @@ def save(path: Path, arrays: dict[str, Any]) -> None:
     partial_path.replace(path)
 
 
+def read(path: Path) -> dict[str, np.ndarray]:
+    """Reads an archive of :func:`save`.
+
+    Raises:
+        ValueError: naming the file, if it is damaged.
+    """
+    try:
+        # Opened here: NumPy leaves a file that is no archive open.
+        with path.open("rb") as raw, np.load(raw) as file:
+            arrays = {key: file[key] for key in file.files}
+        missing = KEYS - arrays.keys()
+    # NumPy raises what its zip and array readers raise.
+    except (OSError, ValueError, EOFError, KeyError, BadZipFile, zlib.error) as error:
+        raise ValueError(
+            f"{path}: cannot be read ({error}); delete it to run this method again"
+        ) from error
+    if missing:
+        raise ValueError(
+            f"{path}: without {', '.join(sorted(missing))}; delete it to run this method "
+            "again"
+        )
+    return arrays
+
+
 def summarise(config: ConfigDict, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
     """Scores with intervals; seeds are strata, episodes are what is resampled."""
     scores = d.normalised_score(config.task, arrays["returns"].ravel())
@@ -254,8 +281,7 @@ def close_gaps(config: ConfigDict, folder: Path, results: dict[str, Any]) -> Non
     del config
     loaded = {}
     for name in results:
-        with np.load(folder / f"{name}.npz") as file:
-            loaded[name] = file["returns"].ravel()
+        loaded[name] = read(folder / f"{name}.npz")["returns"].ravel()
 
     def gap(steered: np.ndarray, base: np.ndarray, expert: np.ndarray) -> float:
         span = expert.mean() - base.mean()

@@ -9,6 +9,7 @@ from configs.common import ConfigDict
 from diffreward.data import body_segments
 from diffreward.report import figures, markdown, write_json
 from diffreward.report.films import film
+from experiments.locomotion_evaluate import read
 
 MEANING = {
     "unsteered": "the base alone",
@@ -171,8 +172,8 @@ def draw_film(path: Path, task: str, evaluation: Path) -> None:
     }
     bodies = {}
     for name in shown:
-        with np.load(evaluation / f"{name}.npz") as arrays:
-            if "film_0" in arrays:
-                bodies[name] = body_segments(task, arrays["film_0"][:400:4])
+        arrays = read(evaluation / f"{name}.npz")
+        if "film_0" in arrays:
+            bodies[name] = body_segments(task, arrays["film_0"][:400:4])
     if bodies:
         film(path, bodies, colours=shown)

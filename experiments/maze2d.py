@@ -16,6 +16,7 @@ from diffreward import report, train
 from diffreward.types import Params
 from experiments import (
     launch,
+    limits,
     maze2d_evaluate,
     maze2d_page,
     samples,
@@ -71,17 +72,16 @@ def check(config: ConfigDict) -> None:
     goals = list(config.goals)
     if not goals or not set(goals) <= set(range(1, 9)) or len(set(goals)) < len(goals):
         raise ValueError(f"goals must be different numbers from 1 to 8, got {goals}")
+    limits.check_seed(config.seed)
+    limits.check_model(config.model)
     model = tasks.build_model(config.model, act_dim=2, obs_dim=4)
     for name in ("rewards", "window_rewards"):
         section = config[name]
         choose(f"{name}.source", section.source, tasks.SOURCES)
-        window = section.window or config.model.horizon
-        if config.model.horizon % window:
-            raise ValueError(
-                f"{name}.window={window} does not divide "
-                f"model.horizon={config.model.horizon}; choose a divisor"
-            )
+        limits.check_window(section, name, config.model.horizon)
         tasks.build_reward(section, model)
+    limits.check_training(config, "base", "experts", "rewards", "window_rewards")
+    limits.check_scales(config.evaluation.scales)
     choose("experts.init", config.experts.init, ("base", "scratch"))
     choose("evaluation.space", config.evaluation.space, ("eps", "mean", "input"))
 

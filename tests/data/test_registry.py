@@ -14,7 +14,7 @@ def arrays(obs_dim=11, act_dim=3, rows=30):
     ends = np.arange(rows) % 10 == 9
     return {
         "observations": rng.normal(size=(rows, obs_dim)),
-        "actions": rng.normal(size=(rows, act_dim)),
+        "actions": rng.uniform(-1, 1, (rows, act_dim)),
         "rewards": np.ones(rows),
         "terminals": np.zeros(rows, bool),
         "timeouts": ends,
@@ -66,6 +66,33 @@ def test_data_of_another_task_is_refused_with_both_shapes(tmp_path):
         ValueError, match="17 observations and 6 actions .* hopper has 11 and 3; .* half"
     ):
         r.load_d4rl("hopper-expert-v2", tmp_path)
+
+
+@pytest.mark.parametrize("value", [-1.5, 1e30])
+def test_actions_beyond_the_simulators_are_refused_with_their_row(tmp_path, value):
+    columns = arrays()
+    columns["actions"][4:6, 1] = value
+    write_hdf5(tmp_path / "hopper_expert-v2.hdf5", columns, {})
+    with pytest.raises(ValueError, match=r"actions: row 4 holds .*2 such rows.*\[-1, 1\]"):
+        r.load_d4rl("hopper-expert-v2", tmp_path)
+    columns["actions"][4:6, 1] = np.sign(value) * (1 + 1e-6)  # rounding is no mistake
+    write_hdf5(tmp_path / "hopper_expert-v2.hdf5", columns, {})
+    r.load_d4rl("hopper-expert-v2", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("spec", "task"),
+    [
+        ("d4rl:walker2d-medium-v2", "walker2d"),
+        ("d4rl:maze2d-umaze-v1", None),
+        ("minari:mujoco/halfcheetah/medium-v0", "halfcheetah"),
+        ("minari:mujoco/ant/medium-v0", None),
+        ("collect:hopper/expert", "hopper"),
+        ("data/hopper/x.hdf5", None),
+    ],
+)
+def test_sources_name_their_task(spec, task):
+    assert r.source_task(spec) == task
 
 
 def test_unknown_names_are_answered_with_the_known():

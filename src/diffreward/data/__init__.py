@@ -66,6 +66,7 @@ from diffreward.data.registry import (
     d4rl_registry,
     load_d4rl,
     parse_source,
+    source_task,
 )
 from diffreward.data.shards import Shards, open_shards, read_shard, write_shards
 from diffreward.data.snapshots import collect_again, read_index
@@ -148,6 +149,7 @@ __all__ = [
     "select",
     "select_images",
     "slices",
+    "source_task",
     "split_episodes",
     "stack_windows",
     "step",

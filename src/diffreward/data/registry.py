@@ -7,12 +7,15 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from diffreward.data.d4rl import read_hdf5
 from diffreward.data.download import download
 from diffreward.data.episodes import Episodes
 from diffreward.data.locomotion import LOCOMOTION
 
 _URL = "http://rail.eecs.berkeley.edu/datasets/offline_rl/gym_mujoco_v2/"
+_ACTION_TOLERANCE = 1e-3
 _KINDS = ("random", "medium", "expert", "medium-expert", "medium-replay", "full-replay")
 
 
@@ -100,10 +103,10 @@ def task_of(name: str) -> str | None:
 
 
 def check_task(episodes: Episodes, task: str | None) -> Episodes:
-    """The episodes, if they fit the shapes of ``task``.
+    """The episodes, if they fit the shapes of ``task`` and its actions, [-1, 1].
 
     Raises:
-        ValueError: naming the source and both shapes.
+        ValueError: naming the source and both shapes, or the row.
     """
     if task is None:
         return episodes
@@ -116,7 +119,27 @@ def check_task(episodes: Episodes, task: str | None) -> Episodes:
             f"row, but {task} has {want[0]} and {want[1]}"
             + (f"; this looks like {' or '.join(fits)}" if fits else "")
         )
+    largest = np.abs(episodes.actions).max(axis=1)
+    bad = np.flatnonzero(largest > 1 + _ACTION_TOLERANCE)
+    if len(bad):
+        raise ValueError(
+            f"{episodes.source}: actions: row {bad[0]} holds {largest[bad[0]]:g} "
+            f"({len(bad)} such rows), but those of {task} lie in [-1, 1]; rescale them"
+        )
     return episodes
+
+
+def source_task(spec: str) -> str | None:
+    """The locomotion task that a source belongs to by its name, if any.
+
+    Tasks may share their shapes (halfcheetah and walker2d do), so that the data alone do
+    not tell.
+    """
+    kind, rest = parse_source(spec)
+    if kind == "d4rl":
+        return task_of(rest)
+    parts = rest.split("/") if kind in ("collect", "minari") else []
+    return next((part for part in parts if part in LOCOMOTION), None)
 
 
 def parse_source(spec: str) -> tuple[str, str]:

@@ -1,0 +1,70 @@
+"""What a locomotion config may hold; everything is checked before the first stage."""
+
+from configs.common import ConfigDict, choose
+from diffreward import data as d
+from diffreward.data.snapshots import KINDS
+from experiments import limits, tasks
+
+REWARDS = ("rewards", "paper_rewards")
+STAGES = ("base", "expert", *REWARDS, "discriminator", "value")
+
+
+def check(config: ConfigDict) -> None:
+    """Refuses values that a stage would only meet much later."""
+    choose("task", config.task, d.LOCOMOTION)
+    limits.check_seed(config.seed)
+    limits.check_model(config.model)
+    if 0 not in config.model.pinned:
+        raise ValueError(
+            f"model.pinned is {tuple(config.model.pinned)}; a plan starts at what is "
+            "observed, so put 0 in it"
+        )
+    task = d.LOCOMOTION[config.task]
+    model = tasks.build_model(config.model, task.act_dim, task.obs_dim)
+    for name in REWARDS:
+        choose(f"{name}.source", config[name].source, tasks.SOURCES)
+        limits.check_window(config[name], name, config.model.horizon)
+        tasks.build_reward(config[name], model)
+    choose("expert.init", config.expert.init, ("base", "scratch"))
+    limits.check_training(config, *STAGES)
+    limits.at_least(config.discriminator, "discriminator", batch_size=2)
+    limits.at_least(config.value, "value", discount=0)
+    if config.value.discount > 1:
+        raise ValueError(f"value.discount is {config.value.discount}; use at most 1")
+    check_evaluation(config)
+    limits.at_least(config.data, "data", transitions=1, limit=0, processes=0)
+    for name in ("base", "expert"):
+        check_source(config, name)
+    d.make_locomotion(config.task).close()
+
+
+def check_evaluation(config: ConfigDict) -> None:
+    """Refuses rollouts of no episode, of no step or at no scale."""
+    e = config.evaluation
+    names = ("episodes", "validation_episodes", "max_steps", "batch", "windows")
+    limits.at_least(e, "evaluation", **dict.fromkeys(names, 1))
+    names = ("candidates", "num_evaluations", "films", "paper_t_stop")
+    limits.at_least(e, "evaluation", **dict.fromkeys(names, 0))
+    limits.check_scales(e.scales)
+    limits.check_scales((e.paper_scale,), "evaluation.paper_scale")
+    if e.num_evaluations > config.model.num_steps:
+        raise ValueError(
+            f"evaluation.num_evaluations={e.num_evaluations} is more than the "
+            f"model.num_steps={config.model.num_steps} levels; use at most as many"
+        )
+
+
+def check_source(config: ConfigDict, name: str) -> None:
+    """Refuses a dataset by its name, before anything is read or collected."""
+    spec = config.data[name]
+    kind, rest = d.parse_source(spec)
+    if kind == "collect":
+        task, _, what = rest.partition("/")
+        d.read_index(task)
+        choose(f"kind of data.{name}", what, KINDS)
+    other = d.source_task(spec)
+    if other not in (None, config.task):
+        raise ValueError(
+            f"data.{name}={spec!r} are data of {other}, but the task is {config.task}; "
+            f"use data of {config.task}"
+        )
