@@ -50,8 +50,9 @@ def test_writes_are_whole_or_nothing(tmp_path):
     assert json.loads(path.read_text()) == {"a": 1}
 
 
-def test_damaged_and_missing_files_are_named(tmp_path):
-    (tmp_path / "x.json").write_text("{")
+@pytest.mark.parametrize("content", [b"{", b'{"a": "\xff"}'])
+def test_damaged_and_missing_files_are_named(tmp_path, content):
+    (tmp_path / "x.json").write_bytes(content)
     with pytest.raises(ValueError, match=r"x\.json is not valid JSON"):
         read_json(tmp_path / "x.json")
     with pytest.raises(ValueError, match=r"y\.json does not exist"):
