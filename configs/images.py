@@ -11,6 +11,8 @@ Switches after the colon: what is audited and a preset.
             --config.sd.folder and --config.sd.prompts
     cpu     (default) minutes on two cores
     smoke   under a minute; checks the path, not the figures
+    paper   with sd: the published reward (standardised next latents, ValueUnet) and its
+            training, a million steps
 
 Any key below can be overridden: ``--config.digits.removed='(1,7)'``.
 """
@@ -18,7 +20,7 @@ Any key below can be overridden: ``--config.digits.removed='(1,7)'``.
 from configs.common import ConfigDict, parse_switches, training
 
 TASKS = ("digits", "sd")
-PRESETS = ("cpu", "smoke")
+PRESETS = ("cpu", "smoke", "paper")
 
 
 def get_config(argument: str = "digits") -> ConfigDict:
@@ -63,7 +65,7 @@ def get_config(argument: str = "digits") -> ConfigDict:
     r.refresh = 1000  # steps between exchanges of the resident shards
 
     c.rewards = w = training(steps=4000, batch_size=128, learning_rate=1e-3)
-    w.preset = "score"
+    w.preset = "score"  # or "paper": next latents, standardised per level
     w.network = "inner"  # inner, scalar (perceptrons); unet, value_unet (images)
     w.prompt = False  # whether the reward reads the prompt (unet)
     w.dim = 32  # of value_unet
@@ -85,7 +87,16 @@ def get_config(argument: str = "digits") -> ConfigDict:
         w.network, w.batch_size, w.learning_rate, w.steps = "unet", 64, 1e-4, 100_000
         a.noises = 1
 
-    if switches["preset"] == "smoke":
+    if switches["preset"] == "paper":
+        if switches["task"] != "sd":
+            raise ValueError(
+                "the paper preset is Stable Diffusion's; write 'sd,paper', or "
+                "--config.rewards.preset=paper for its loss alone"
+            )
+        w.preset, w.network, w.steps = "paper", "value_unet", 1_000_000
+        w.schedule, w.clip_norm, w.clip_value, w.ema_decay = "constant", 0.0, 0.002, 0.995
+        w.checkpoint_every = 5000
+    elif switches["preset"] == "smoke":
         d.width = w.width = 64
         d.base.steps = d.aligned.steps = w.steps = 200
         d.num_steps = r.levels = 10

@@ -114,7 +114,8 @@ def get_config(argument: str = "hopper") -> ConfigDict:
 
     c.evaluation = e = ConfigDict()
     e.episodes = 8  # per seed of a reward; rows without seeds get as many in all
-    e.validation_episodes = 8
+    e.rows = ()  # of the table besides unsteered, score and expert; () for all
+    e.validation_episodes = 8  # per seed of a reward, for the choice of a scale
     e.scales = (0.1, 0.3, 0.5, 1.0)  # tried on validation episodes
     e.max_steps = 1000
     e.batch = 128  # episodes at once

@@ -24,7 +24,10 @@ Profile = Callable[[np.ndarray, tuple[Array, ...]], np.ndarray]
 
 
 def make_profile(
-    config: ConfigDict, pair: ImagePair, reward: tasks.Reward, params: Params
+    config: ConfigDict,
+    pair: ImagePair,
+    reward: tasks.AnyReward,
+    params: Params,
 ) -> Profile:
     """Rewards of noised samples, per recorded noise level.
 
@@ -61,7 +64,11 @@ def chain_levels(config: ConfigDict, pair: ImagePair) -> np.ndarray:
 
 
 def held_out_fvu(
-    config: ConfigDict, pair: ImagePair, reward: tasks.Reward, params: Params, records: Any
+    config: ConfigDict,
+    pair: ImagePair,
+    reward: tasks.AnyReward,
+    params: Params,
+    records: Any,
 ) -> np.ndarray:
     """Fraction of variance unexplained per recorded level, least noise first."""
     rows = image_records.rows(pair, records, config.rewards.prompt)
@@ -69,10 +76,11 @@ def held_out_fvu(
     @jax.jit
     def sums(chain: Any, t: Array, context: Any) -> Any:
         def one(states: Any, context: Any) -> Any:
-            at = lambda state, t: tasks.record_loss(
-                reward, params, **state, t=t, context=context
-            )[1]
-            return jax.lax.map(lambda row: at(*row), (states, t))
+            def at(row: Any) -> Any:
+                state, t = row
+                return reward.record_loss(params, **state, t=t, context=context)[1]
+
+            return jax.lax.map(at, (states, t))
 
         return jax.tree.map(lambda x: x.sum(0), jax.vmap(one)(chain, context))
 
@@ -88,7 +96,7 @@ def held_out_fvu(
 def evaluate(
     config: ConfigDict,
     pair: ImagePair,
-    reward: tasks.Reward,
+    reward: tasks.AnyReward,
     params: Params,
     shards: dict[str, d.Shards],
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -106,6 +114,7 @@ def evaluate(
     fvu = held_out_fvu(config, pair, reward, params, records)
     result: dict[str, Any] = {
         "pair": pair.name,
+        "preset": config.rewards.preset,
         "requests": int(len(np.unique(request))),
         "auroc": interval(rewards[is_expert], rewards[~is_expert]),
         "auroc_by_level": [

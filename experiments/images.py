@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from tqdm import tqdm
 
 from configs.common import ConfigDict, choose
 from diffreward import data as d
@@ -22,6 +24,7 @@ from diffreward.networks import (
     UnetReward,
     ValueUnet,
 )
+from diffreward.reward import LatentStandards, fit_standards
 from diffreward.types import Params
 from experiments import (
     digits,
@@ -29,6 +32,7 @@ from experiments import (
     image_records,
     images_page,
     launch,
+    limits,
     stable_diffusion,
     tasks,
 )
@@ -48,7 +52,7 @@ def main(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     pair = source.make_pair(config, workdir)
     inputs = {n: report.stage_digest(workdir / n) for n in STAGES[config.task]}
     shards = image_records.write(config, workdir, pair, inputs)
-    reward = build_reward(config.rewards, pair)
+    reward = build_reward(config, workdir, pair, shards)
     params = train_reward(config, workdir, pair, reward, shards)
 
     folder = workdir / "audit"
@@ -85,11 +89,16 @@ def check(config: ConfigDict) -> None:
         raise ValueError(
             "rewards.prompt=True needs models with prompts and rewards.network='unet'"
         )
+    limits.check_seed(config.seed)
+    limits.check_training(config, "rewards")
     MODELS[config.task].check(config)
 
 
-def build_reward(section: ConfigDict, pair: ImagePair) -> tasks.Reward:
-    """The reward network of ``config.rewards``."""
+def build_reward(
+    config: ConfigDict, workdir: Path, pair: ImagePair, shards: dict[str, d.Shards]
+) -> tasks.AnyReward:
+    """The reward network of ``config.rewards``; ``paper`` standardises its latents."""
+    section = config.rewards
     trunk = TrajectoryMLP(section.width, section.depth, time_width=section.time_width)
     networks: dict[str, Any] = {
         "inner": InnerProductReward(Flattened(trunk)),
@@ -98,14 +107,36 @@ def build_reward(section: ConfigDict, pair: ImagePair) -> tasks.Reward:
         "value_unet": ValueUnet(section.dim, tuple(section.mults)),
     }
     network = networks[section.network]
-    return tasks.Reward(network, pair.schedule, section.preset, 1)
+    if section.preset == "score":
+        return tasks.Reward(network, pair.schedule, "score", 1)
+    return tasks.LatentReward(network, standards(workdir, pair, shards["train"]))
+
+
+def standards(workdir: Path, pair: ImagePair, shards: d.Shards) -> LatentStandards:
+    """Mean and deviation of latents; of training requests only, so nothing leaks."""
+    folder = workdir / "standards"
+    inputs = {"records": report.stage_digest(workdir / "records")}
+    if not report.open_stage(folder, {}, inputs):
+        parts = tqdm(
+            (image_records.load(shards, [i]) for i in range(shards.count)),
+            total=shards.count,
+            desc="standards",
+            unit="shard",
+        )
+        names = (*image_records.ROWS, "follows_expert")
+        t = d.read_shard(shards, 0)["t"]
+        found = fit_standards(pair.schedule, t, (tuple(p[n] for n in names) for p in parts))
+        save_arrays(folder / "arrays.npz", jax.device_get(found)._asdict())
+        report.close_stage(folder, {"levels": len(t)})
+    with np.load(folder / "arrays.npz") as arrays:
+        return LatentStandards(**{k: jnp.asarray(v) for k, v in arrays.items()})
 
 
 def train_reward(
     config: ConfigDict,
     workdir: Path,
     pair: ImagePair,
-    reward: tasks.Reward,
+    reward: tasks.AnyReward,
     shards: dict[str, d.Shards],
 ) -> Params:
     """Aligns the reward with the records of the training requests."""

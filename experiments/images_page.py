@@ -11,6 +11,10 @@ from diffreward import report
 from diffreward.report import figures
 
 Decode = Callable[[np.ndarray], np.ndarray]
+UNITS = {
+    "score": "In nats, up to a constant.",
+    "paper": "In units of standardised latents, up to a constant per level.",
+}
 Row = tuple[str, np.ndarray, np.ndarray | None]
 """Name, latents, and the rewards to write above them."""
 
@@ -48,7 +52,7 @@ def head(result: dict[str, Any]) -> list[str]:
         ["mean reward of the base's samples", f"{result['base']['mean']:.2f}"],
         ["mean reward of the expert's samples", f"{result['expert']['mean']:.2f}"],
         [
-            "variance of the score difference left unexplained, mean over levels",
+            "variance of the models' difference left unexplained, mean over levels",
             f"{np.mean(result['fvu']):.3f}",
         ],
     ]
@@ -56,7 +60,7 @@ def head(result: dict[str, Any]) -> list[str]:
         f"# Audit: {result['pair']}",
         "",
         "The reward was learned from the two models' outputs alone: its gradient is what",
-        "the expert would change about the base's picture. In nats, up to a constant.",
+        f"the expert would change about the base's picture. {UNITS[result['preset']]}",
         f"Everything below is on {result['requests']} requests that no training has seen.",
         "",
         report.markdown(["what", "value"], found),

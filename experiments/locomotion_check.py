@@ -4,6 +4,7 @@ from configs.common import ConfigDict, choose
 from diffreward import data as d
 from diffreward.data.snapshots import KINDS
 from experiments import limits, tasks
+from experiments.locomotion_page import MEANING
 
 REWARDS = ("rewards", "paper_rewards")
 STAGES = ("base", "expert", *REWARDS, "discriminator", "value")
@@ -45,6 +46,8 @@ def check_evaluation(config: ConfigDict) -> None:
     limits.at_least(e, "evaluation", **dict.fromkeys(names, 1))
     names = ("candidates", "num_evaluations", "films", "paper_t_stop")
     limits.at_least(e, "evaluation", **dict.fromkeys(names, 0))
+    for row in e.rows:
+        choose("evaluation.rows", row, MEANING)
     limits.check_scales(e.scales)
     limits.check_scales((e.paper_scale,), "evaluation.paper_scale")
     if e.num_evaluations > config.model.num_steps:

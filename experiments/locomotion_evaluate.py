@@ -27,6 +27,8 @@ VALIDATION, TEST = 10_000, 20_000
 
 KEYS = {"returns", "lengths", "scale", "tried", "planner_seconds", "physics_seconds"}
 """What an archive holds for certain; films are more."""
+NEEDED = ("unsteered", "score", "expert")
+"""Rows of every table: without them there is nothing to compare."""
 Act = Callable[[Any, Any, Array, Array, Any], Array]
 """Actions from (parameters, scale, keys, step, observations)."""
 
@@ -78,7 +80,7 @@ def evaluate(
 def methods(
     config: ConfigDict, model: tasks.Model, trained: dict[str, Params]
 ) -> dict[str, Method]:
-    """Every row of the table."""
+    """The rows of the table, all unless ``evaluation.rows`` names some."""
     e, pinned, schedule = config.evaluation, model.pinned, model.schedule
     base, expert = trained["base"], trained["expert"]
 
@@ -140,7 +142,8 @@ def methods(
         rows["best-of-n"] = Method(unguided, seeds("rewards"), 0.0, rank_by=best)
     if config.model.conservative:
         rows["energies"] = Method(by_energies, [(base, expert)], 1.0)
-    return rows
+    wanted = {*NEEDED, *(e.rows or rows)}
+    return {name: method for name, method in rows.items() if name in wanted}
 
 
 def make_act(config: ConfigDict, prepared: Any, model: tasks.Model, method: Method) -> Act:
@@ -189,16 +192,12 @@ def run(config: ConfigDict, act: Act, name: str, method: Method) -> dict[str, An
     floor = -50.0 if e.paper_stop_below and name == "paper" else None
     tried = np.zeros((0, 2))
     if method.scale is None:
+        # Judged as it will be reported: by every seed's reward, on other episodes.
+        returns = lambda p, s: np.concatenate(
+            [r.returns for r in episodes(p, s, VALIDATION, e.validation_episodes, 0)]
+        )
         means = [
-            np.concatenate(
-                [
-                    r.returns
-                    for r in episodes(
-                        method.params[0], s, VALIDATION, e.validation_episodes, 0
-                    )
-                ]
-            ).mean()
-            for s in e.scales
+            np.concatenate([returns(p, s) for p in method.params]).mean() for s in e.scales
         ]
         tried = np.stack([np.asarray(e.scales, float), np.asarray(means)], 1)
         scale = float(e.scales[int(np.argmax(means))])

@@ -37,7 +37,16 @@ from diffreward.networks import (
     ValueFunction,
     WindowReward,
 )
-from diffreward.reward import Pair, align, alignment_loss, value_scale
+from diffreward.reward import (
+    LatentStandards,
+    Pair,
+    align,
+    align_latents,
+    alignment_loss,
+    latent_reward,
+    steps_left,
+    value_scale,
+)
 from diffreward.train import Task, make_optimiser
 from diffreward.types import EpsFn, Params, RewardFn
 
@@ -111,6 +120,22 @@ class Reward(NamedTuple):
         """Reward of one window alone, its share of that sum."""
         return self._scaled(params, 1)
 
+    def record_loss(
+        self,
+        params: Params,
+        *,
+        x_t: Array,
+        t: Array,
+        base: Array,
+        difference: Array,
+        context: tuple[Array, ...],
+    ) -> tuple:
+        """Alignment at one recorded state."""
+        known = Pair(lambda x, t: base, lambda x, t: base + difference, self.schedule)
+        part = align(known, x_t, t, self.preset)
+        rho = self.reward_fn(params, *context)
+        return alignment_loss(rho, part.point, t, part.target, weight=part.weight)
+
     def _scaled(self, params: Params, windows: int, *context: Array) -> RewardFn:
         # The network is a mean over windows. In score units the sum is what adds up to
         # a log density ratio; the published code keeps the mean.
@@ -121,6 +146,39 @@ class Reward(NamedTuple):
             return factor * apply(self.network, params, x_t, t, *context)
 
         return rho
+
+
+class LatentReward(NamedTuple):
+    """A reward network without its parameters, of latents as published."""
+
+    network: Any
+    standards: LatentStandards
+
+    def reward_fn(self, params: Params, *context: Array) -> RewardFn:
+        """Reward of a noised latent."""
+        return latent_reward(self.standards, self._read(params, *context))
+
+    def record_loss(
+        self,
+        params: Params,
+        *,
+        x_t: Array,
+        t: Array,
+        base: Array,
+        difference: Array,
+        context: tuple[Array, ...],
+    ) -> tuple:
+        """Alignment at one recorded state."""
+        del base  # both models' next latents share what it adds
+        part = align_latents(self.standards, x_t, t, difference)
+        rho, left = self._read(params, *context), steps_left(self.standards, t)
+        return alignment_loss(rho, part.point, left, part.target)
+
+    def _read(self, params: Params, *context: Array) -> Callable[[Array, Array], Array]:
+        return lambda x, t: apply(self.network, params, x, t, *context)
+
+
+AnyReward = Reward | LatentReward
 
 
 def trunk(config: ConfigDict, out_dim: int | None = None) -> TrajectoryMLP:
@@ -288,7 +346,10 @@ def reward_task(model: Model, reward: Reward, source: str, batch_size: int) -> T
 
 
 def record_task(
-    reward: Reward, shape: tuple[int, ...], batch_size: int, context: Any = ()
+    reward: AnyReward,
+    shape: tuple[int, ...],
+    batch_size: int,
+    context: Any = (),
 ) -> Task:
     """Aligns a reward with recorded outputs of a pair, one state of a chain per example.
 
@@ -305,7 +366,7 @@ def record_task(
 
     def loss(params: Params, frozen: Any, key: Array, batch: Any) -> tuple:
         del frozen, key
-        one = lambda row: record_loss(reward, params, **row)
+        one = lambda row: reward.record_loss(params, **row)
         value, metrics = jax.vmap(one)(batch)
         fvu = metrics["residual"].sum() / metrics["signal"].sum()
         return value.mean(), {"fvu": fvu}
@@ -320,23 +381,6 @@ def record_task(
         return {**rows, "t": data["t"][j], "context": context}
 
     return Task(init=init, loss=loss, draw=batch)
-
-
-def record_loss(
-    reward: Reward,
-    params: Params,
-    *,
-    x_t: Array,
-    t: Array,
-    base: Array,
-    difference: Array,
-    context: tuple[Array, ...],
-) -> tuple:
-    """Alignment at one recorded state."""
-    known = Pair(lambda x, t: base, lambda x, t: base + difference, reward.schedule)
-    part = align(known, x_t, t, reward.preset)
-    rho = reward.reward_fn(params, *context)
-    return alignment_loss(rho, part.point, t, part.target, weight=part.weight)
 
 
 def energy_reward(model: Model, base: Params, expert: Params) -> RewardFn:

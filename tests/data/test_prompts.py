@@ -66,7 +66,9 @@ def test_slices_count_every_value_of_a_cell():
         "id": ["1", "2", "3", "4"],
         "same": ["x"] * 4,
     }
-    found = slices(columns, most=3)
-    assert set(found) == {"categories"}  # ids are too many, a constant too few
+    columns["kind"] = ["a", "b", "c", "c"]
+    found = slices(columns, most=2)
+    assert set(found) == {"categories"}  # kinds are too many, a constant too few
+    assert set(slices(columns)) == {"categories", "kind"}  # an id slices nothing
     np.testing.assert_array_equal(found["categories"]["hate"], [0, 3])
     np.testing.assert_array_equal(found["categories"]["violence"], [0, 1])

@@ -11,7 +11,7 @@ from configs import images as configs
 from diffreward import data as d
 from diffreward.diffusion import cosine, paired_chain
 from diffreward.networks import Flattened, InnerProductReward, TrajectoryMLP
-from diffreward.reward import Pair, align, alignment_loss
+from diffreward.reward import Pair, align, alignment_loss, fit_standards
 from experiments import digits, image_audit, image_records, images, tasks
 from experiments.image_pairs import ImagePair, no_context, numbered
 from tests.interop.tiny_pipeline import write_pipeline
@@ -108,6 +108,36 @@ def test_alignment_on_records_is_alignment_with_the_models(
         expected = jax.vmap(one)(batch["x_t"], batch["t"]).mean()
         found, _ = task.loss(params, None, key, batch)
         np.testing.assert_allclose(found, expected, rtol=2e-2)
+
+
+def test_the_published_loss_is_of_latents_standardised_on_training_requests(
+    config, gaussians, tmp_path, key
+):
+    with config.unlocked():
+        config.rewards.preset = "paper"
+    shards = image_records.write(config, tmp_path, gaussians, {})
+    records = image_records.load(shards["train"])
+    reward = images.build_reward(config, tmp_path, gaussians, shards)
+    names = (*image_records.ROWS, "follows_expert")
+    s = fit_standards(SCHEDULE, records["t"], [tuple(records[n] for n in names)])
+    for ours, expected in zip(reward.standards, s, strict=True):
+        np.testing.assert_allclose(ours, expected, rtol=1e-5, atol=1e-6)
+
+    task = tasks.record_task(reward, (2,), 64)
+    params = task.init(key)
+    batch = task.draw(image_records.rows(gaussians, records, False), key)
+    value, _ = task.loss(params, None, key, batch)
+    levels, losses = list(records["t"]), []
+    for x_t, t, difference in zip(
+        batch["x_t"], batch["t"], batch["difference"], strict=True
+    ):
+        j = levels.index(t)
+        x = (x_t - s.mean[j]) / s.deviation[j]
+        left = jnp.int32(len(levels) - 1 - j)
+        gradient = jax.grad(lambda x, i: reward.network.apply(params, x, i))(x, left)
+        target = s.step[j] * difference / s.deviation[j + 1]
+        losses.append(np.mean(np.square(gradient - target)))
+    np.testing.assert_allclose(value, np.mean(losses), rtol=1e-4)
 
 
 def test_the_exact_reward_passes_the_audit_and_its_negative_does_not(
@@ -232,6 +262,7 @@ def test_a_tiny_stable_diffusion_from_folder_to_page(tmp_path, kind):
     config = configs.get_config("sd,smoke")
     with config.unlocked():
         config.sd.folder, config.sd.pair = str(folder), kind
+        config.rewards.preset = "paper" if kind == "guidance" else "score"
         config.sd.prompts = str(tmp_path / "prompts.json")
         config.rewards.steps, config.rewards.prompt = 20, kind == "safe"
         config.records.levels, config.records.batch_size = 4, 4

@@ -87,6 +87,7 @@ def test_every_training_section_is_checked(stage, key, value, words):
         ("model.pinned", (), "put 0 in it"),
         ("evaluation.num_evaluations", 6, "more than the model.num_steps=5"),
         ("evaluation.paper_scale", float("inf"), "paper_scale is"),
+        ("evaluation.rows", ("energy",), "did you mean 'energies'"),
         ("data.transitions", 0, r"data\.transitions is 0"),
         ("data.limit", -1, r"data\.limit is -1"),
         ("data.base", "collect:hopper/exper", "unknown kind of data.base 'exper'"),

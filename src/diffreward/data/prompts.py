@@ -82,7 +82,8 @@ def slices(
 ) -> dict[str, dict[str, np.ndarray]]:
     """Indices of every value of every column that has 2 to ``most`` values.
 
-    A cell with several values ("hate, violence") counts for each of them.
+    A column in which all rows differ names them and slices nothing. A cell with several
+    values ("hate, violence") counts for each of them.
     """
     found: dict[str, dict[str, np.ndarray]] = {}
     for name, cells in columns.items():
@@ -90,6 +91,6 @@ def slices(
         for i, cell in enumerate(cells):
             for value in {v.strip() for v in cell.split(",")} - {""}:
                 members.setdefault(value, []).append(i)
-        if 2 <= len(members) <= most:
+        if 2 <= len(members) <= most and len(members) < len(cells):
             found[name] = {v: np.array(members[v]) for v in sorted(members)}
     return found

@@ -14,6 +14,13 @@ from diffreward.reward.conservativity import (
     curl_by_level,
     curl_probe,
 )
+from diffreward.reward.latents import (
+    LatentStandards,
+    align_latents,
+    fit_standards,
+    latent_reward,
+    steps_left,
+)
 from diffreward.reward.log_ratio import elbo_weights, log_ratio
 from diffreward.reward.pair import (
     Pair,
@@ -26,19 +33,24 @@ __all__ = [
     "Agreement",
     "Alignment",
     "Conservativity",
+    "LatentStandards",
     "Pair",
     "Preset",
     "agreement",
     "align",
+    "align_latents",
     "alignment_loss",
     "conservativity",
     "curl_by_level",
     "curl_probe",
     "elbo_weights",
+    "fit_standards",
+    "latent_reward",
     "log_ratio",
     "make_pair",
     "paired_values",
     "posterior_means",
     "relative_score",
+    "steps_left",
     "value_scale",
 ]
