@@ -118,7 +118,7 @@ def evaluate(
         "requests": int(len(np.unique(request))),
         "auroc": interval(rewards[is_expert], rewards[~is_expert]),
         "auroc_by_level": [
-            auroc_of(by_level[is_expert, i], by_level[~is_expert, i])
+            measures.mann_whitney(by_level[is_expert, i], by_level[~is_expert, i])
             for i in range(by_level.shape[1])
         ],
         "levels": chain_levels(config, pair),
@@ -143,11 +143,6 @@ def evaluate(
         found, more = of_audience(config, pair, profile)
         result["audience"], arrays = found, arrays | more
     return result, arrays
-
-
-def auroc_of(positive: np.ndarray, negative: np.ndarray) -> float:
-    """AUROC without an interval."""
-    return measures.auroc(positive, negative, resamples=1).value
 
 
 def spread(values: np.ndarray) -> dict[str, Any]:
@@ -239,7 +234,7 @@ def of_audience(
             measures.auroc(rewards[good], rewards[~good], resamples=config.audit.resamples)
         ),
         "auroc_by_level": [
-            auroc_of(by_level[good, i], by_level[~good, i])
+            measures.mann_whitney(by_level[good, i], by_level[~good, i])
             for i in range(by_level.shape[1])
         ],
         "by_class": {

@@ -14,8 +14,8 @@ from tqdm import tqdm
 
 from configs.common import ConfigDict
 from diffreward import data as d
-from diffreward.report import bootstrap, interquartile_mean
-from diffreward.reward import metrics
+from diffreward import measures
+from diffreward.measures import bootstrap, interquartile_mean
 from diffreward.steer import guide, guide_by_difference, make_controller, roll_out
 from diffreward.types import EpsFn, Params, RewardFn
 from experiments import baselines, measure, tasks
@@ -258,11 +258,12 @@ def summarise(config: ConfigDict, arrays: dict[str, np.ndarray]) -> dict[str, An
     scores = d.normalised_score(config.task, arrays["returns"].ravel())
     scores = scores.reshape(arrays["returns"].shape)
     pooled = lambda f: lambda *rows: float(f(np.concatenate(rows)))
+    seeds = [(row,) for row in scores]
     steps = int(arrays["lengths"].sum())
     seconds = float(arrays["planner_seconds"] + arrays["physics_seconds"])
     return {
-        "score": list(bootstrap(pooled(np.mean), *scores)),
-        "iqm": list(bootstrap(pooled(interquartile_mean), *scores)),
+        "score": list(bootstrap(pooled(np.mean), *seeds)),
+        "iqm": list(bootstrap(pooled(interquartile_mean), *seeds)),
         "return": float(arrays["returns"].mean()),
         "length": float(arrays["lengths"].mean()),
         "by_seed": scores.mean(1).tolist(),
@@ -289,7 +290,7 @@ def close_gaps(config: ConfigDict, folder: Path, results: dict[str, Any]) -> Non
     for name, result in results.items():
         if name not in ("unsteered", "expert"):
             parts = loaded[name], loaded["unsteered"], loaded["expert"]
-            result["gap_closure"] = list(bootstrap(gap, *parts))
+            result["gap_closure"] = list(bootstrap(gap, *((part,) for part in parts)))
 
 
 def measure_rewards(
@@ -335,8 +336,8 @@ def measure_rewards(
             "fvu_by_level": residual / signal,
             "steered_fvu": float(there.sum() / signal_there.sum()),
             "steered_fvu_by_level": there / signal_there,
-            "auroc": list(bootstrap(metrics.auroc, values[half:], values[:half])),
-            "gap_auroc": metrics.auroc(gap[half:], gap[:half]),
+            "auroc": list(measures.auroc(values[half:], values[:half])),
+            "gap_auroc": measures.mann_whitney(gap[half:], gap[:half]),
             "correlation": float(np.corrcoef(values, gap)[0, 1]),
         }
     return found

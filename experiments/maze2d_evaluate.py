@@ -12,7 +12,7 @@ from scipy.stats import pearsonr, spearmanr
 
 from configs.common import ConfigDict
 from diffreward import data as d
-from diffreward.report import bootstrap
+from diffreward import measures
 from diffreward.reward import Pair, metrics
 from diffreward.steer import follow_plans, guide, guide_by_difference, plan
 from diffreward.types import Params
@@ -237,8 +237,8 @@ class Tools:
         map_record, map_arrays = self._map(window_reward, expert_episodes, target)
         record = {
             "goal": target,
-            "auroc": list(bootstrap(metrics.auroc, r_expert, r_base)),
-            "gap_auroc": metrics.auroc(gap_expert, gap_base),
+            "auroc": list(measures.auroc(r_expert, r_base)),
+            "gap_auroc": measures.mann_whitney(gap_expert, gap_base),
             "correlation": float(pearsonr(r_windows, gap_windows).statistic),
             "rank_correlation": float(spearmanr(r_windows, gap_windows).statistic),
             "fvu": float(residual.sum() / signal.sum()),

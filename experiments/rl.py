@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from configs.common import ConfigDict, choose
 from diffreward import data as d
-from diffreward import report
+from diffreward import measures, report
 from diffreward.report import figures
 from diffreward.reward import metrics
 from diffreward.steer import stepwise, wrappers
@@ -310,16 +310,20 @@ def summarise(config: ConfigDict, records: dict[Job, dict[str, Any]]) -> dict[st
         ]
         return float(np.mean(parts))
 
+    interval = lambda f, *groups: list(measures.bootstrap(f, *groups, resamples=2000))
     result: dict[str, Any] = {"maze": config.maze2d.maze, "kinds": {}}
     for kind in config.rewards:
-        samples = [returns(g, kind) for g in goals] + [returns(g, "true") for g in goals]
+        kinds = (kind, "true")
+        samples = [(returns(g, k),) for k in kinds for g in goals]
         result["kinds"][kind] = {
             "returns": {
-                str(g): list(report.bootstrap(np.mean, returns(g, kind), resamples=2000))
+                str(g): list(
+                    measures.bootstrap(np.mean, (returns(g, kind),), resamples=2000)
+                )
                 for g in goals
             },
-            "share": list(report.bootstrap(share, *samples, resamples=2000)),
-            "regret": list(report.bootstrap(regret, *samples, resamples=2000)),
+            "share": interval(share, *samples),
+            "regret": interval(regret, *samples),
         }
     result["untrained"] = dict(zip(map(str, goals), floors, strict=True))
     result["steps_per_second"] = config.steps / float(

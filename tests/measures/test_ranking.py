@@ -99,6 +99,7 @@ def test_auroc_counts_pairs_and_its_interval_is_the_normal_one():
     p, n = RNG.integers(0, 6, 40).astype(float), RNG.integers(0, 5, 30).astype(float)
     wins = (p[:, None] > n).mean() + 0.5 * (p[:, None] == n).mean()
     assert ranking.auroc(p, n, **FEW).value == pytest.approx(wins)
+    assert ranking.mann_whitney(p, n) == pytest.approx(wins)
     # Two unit normals one apart: Phi(1 / sqrt 2); Hanley & McNeil (1982) for the error.
     p, n = RNG.normal(1.0, 1.0, 300), RNG.normal(0.0, 1.0, 300)
     got = ranking.auroc(p, n)

@@ -29,11 +29,12 @@ from diffreward.measures.epic import (
     epic_distance,
     epic_distance_table,
 )
-from diffreward.measures.interval import Interval, bootstrap
+from diffreward.measures.interval import Interval, bootstrap, interquartile_mean
 from diffreward.measures.maps import Concentration, mass_near_goal
 from diffreward.measures.ranking import (
     Band,
     auroc,
+    mann_whitney,
     preference_accuracy,
     rank_correlation,
     rank_correlation_by_band,
@@ -83,6 +84,8 @@ __all__ = [
     "epic_distance",
     "epic_distance_table",
     "gain_at_kl",
+    "interquartile_mean",
+    "mann_whitney",
     "mass_near_goal",
     "mean_gain",
     "measure_calibration",

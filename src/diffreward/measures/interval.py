@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+from scipy.stats import trim_mean
 
 
 class Interval(NamedTuple):
@@ -50,6 +51,11 @@ def bootstrap(
     low, high = np.percentile(defined, [2.5, 97.5]) if defined.size else (np.nan, np.nan)
     value = statistic(*(array for group in strata for array in group))
     return Interval(float(value), float(low), float(high))
+
+
+def interquartile_mean(x: np.ndarray) -> float:
+    """Mean of the middle half (Agarwal et al., 2021)."""
+    return float(trim_mean(np.asarray(x).ravel(), 0.25))
 
 
 def paired(first: np.ndarray, second: np.ndarray, names: str) -> tuple[np.ndarray, ...]:

@@ -130,14 +130,17 @@ def auroc(
 
     The interval resamples expert and base episodes separately.
     """
-
-    def statistic(p: np.ndarray, n: np.ndarray) -> float:
-        # Mann-Whitney U over its maximum.
-        ranks = rankdata(np.concatenate([p, n]))
-        return float((ranks[: len(p)].sum() / len(p) - (len(p) + 1) / 2) / len(n))
-
     groups = (np.asarray(expert, float),), (np.asarray(base, float),)
-    return bootstrap(statistic, *groups, seed=seed, resamples=resamples)
+    return bootstrap(mann_whitney, *groups, seed=seed, resamples=resamples)
+
+
+def mann_whitney(
+    positive: Float[np.ndarray, " positives"], negative: Float[np.ndarray, " negatives"]
+) -> float:
+    """P[positive > negative], ties counted half: U over its maximum, without interval."""
+    ranks = rankdata(np.concatenate([positive, negative]))
+    mean = ranks[: len(positive)].mean()
+    return float((mean - (len(positive) + 1) / 2) / len(negative))
 
 
 def _measure(kind: str) -> Callable[..., Any]:

@@ -1,4 +1,4 @@
-"""Records, statistics, tables and figures of a run."""
+"""Records, tables and figures of a run."""
 
 from diffreward.report.records import (
     StaleRunError,
@@ -10,17 +10,13 @@ from diffreward.report.records import (
     stage_digest,
     write_json,
 )
-from diffreward.report.stats import Estimate, bootstrap, interquartile_mean
 from diffreward.report.tables import markdown
 
 __all__ = [
-    "Estimate",
     "StaleRunError",
-    "bootstrap",
     "close_stage",
     "digest",
     "environment",
-    "interquartile_mean",
     "markdown",
     "open_stage",
     "read_json",

@@ -8,19 +8,11 @@ import numpy as np
 from jaxtyping import Array, Float
 from scipy.interpolate import RegularGridInterpolator
 from scipy.ndimage import gaussian_filter
-from scipy.stats import rankdata
 
 from diffreward.diffusion import Condition, pin, q_sample
 from diffreward.reward.alignment import Preset, align, alignment_loss
 from diffreward.reward.pair import Pair
 from diffreward.types import Mask, PRNGKey, RewardFn, Sample
-
-
-def auroc(positive: np.ndarray, negative: np.ndarray) -> float:
-    """P[positive > negative], ties counted half; Mann-Whitney U over its maximum."""
-    ranks = rankdata(np.concatenate([positive, negative]))
-    n, m = len(positive), len(negative)
-    return float((ranks[:n].sum() - n * (n + 1) / 2) / (n * m))
 
 
 def variance_by_level(
