@@ -13,6 +13,7 @@ from configs.common import ConfigDict
 from diffreward import data as d
 from diffreward import report
 from diffreward.diffusion import paired_chain
+from diffreward.reward import RecordedChains
 from experiments.image_pairs import ImagePair
 
 ROWS = ("x_t", "base", "difference")
@@ -116,6 +117,12 @@ def load(shards: d.Shards, indices: Any = None) -> dict[str, np.ndarray]:
     parts = [d.read_shard(shards, int(i)) for i in indices]
     joined = {k: np.concatenate([p[k] for p in parts]) for k in parts[0] if k != "t"}
     return joined | {"t": parts[0]["t"]}
+
+
+def recorded(shards: d.Shards, index: int) -> RecordedChains:
+    """Chains of one shard."""
+    records = d.read_shard(shards, index)
+    return RecordedChains(**{name: records[name] for name in RecordedChains._fields})
 
 
 def rows(pair: ImagePair, records: dict[str, np.ndarray], prompt: bool) -> Any:

@@ -117,15 +117,10 @@ def standards(workdir: Path, pair: ImagePair, shards: d.Shards) -> LatentStandar
     folder = workdir / "standards"
     inputs = {"records": report.stage_digest(workdir / "records")}
     if not report.open_stage(folder, {}, inputs):
-        parts = tqdm(
-            (image_records.load(shards, [i]) for i in range(shards.count)),
-            total=shards.count,
-            desc="standards",
-            unit="shard",
-        )
-        names = (*image_records.ROWS, "follows_expert")
+        indices = tqdm(range(shards.count), desc="standards", unit="shard")
+        parts = (image_records.recorded(shards, i) for i in indices)
         t = d.read_shard(shards, 0)["t"]
-        found = fit_standards(pair.schedule, t, (tuple(p[n] for n in names) for p in parts))
+        found = fit_standards(pair.schedule, t, parts)
         save_arrays(folder / "arrays.npz", jax.device_get(found)._asdict())
         report.close_stage(folder, {"levels": len(t)})
     with np.load(folder / "arrays.npz") as arrays:

@@ -118,8 +118,10 @@ def test_the_published_loss_is_of_latents_standardised_on_training_requests(
     shards = image_records.write(config, tmp_path, gaussians, {})
     records = image_records.load(shards["train"])
     reward = images.build_reward(config, tmp_path, gaussians, shards)
-    names = (*image_records.ROWS, "follows_expert")
-    s = fit_standards(SCHEDULE, records["t"], [tuple(records[n] for n in names)])
+    parts = [
+        image_records.recorded(shards["train"], i) for i in range(shards["train"].count)
+    ]
+    s = fit_standards(SCHEDULE, records["t"], parts)
     for ours, expected in zip(reward.standards, s, strict=True):
         np.testing.assert_allclose(ours, expected, rtol=1e-5, atol=1e-6)
 

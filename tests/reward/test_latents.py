@@ -37,7 +37,7 @@ def chains():
 
     keys = jax.random.split(jax.random.key(3), 11)
     chain, z_base, z_expert = jax.device_get(jax.vmap(one)(keys, jnp.asarray(follows)))
-    rows = (chain.x_t, chain.base, chain.expert - chain.base, follows)
+    rows = r.RecordedChains(chain.x_t, chain.base, chain.expert - chain.base, follows)
     return chain.t[0], rows, z_base, z_expert
 
 
@@ -63,7 +63,7 @@ def test_standards_are_the_moments_of_the_next_latents(chains):
 def test_chains_are_read_piece_by_piece(chains):
     t, rows, *_ = chains
     whole = r.fit_standards(SCHEDULE, t, [rows])
-    pieces = [tuple(a[i : i + 3] for a in rows) for i in range(0, 11, 3)]
+    pieces = [r.RecordedChains(*(a[i : i + 3] for a in rows)) for i in range(0, 11, 3)]
     for a, b in zip(whole, r.fit_standards(SCHEDULE, t, iter(pieces)), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-6)
 

@@ -16,6 +16,7 @@ from diffreward.reward.conservativity import (
 )
 from diffreward.reward.latents import (
     LatentStandards,
+    RecordedChains,
     align_latents,
     fit_standards,
     latent_reward,
@@ -36,6 +37,7 @@ __all__ = [
     "LatentStandards",
     "Pair",
     "Preset",
+    "RecordedChains",
     "agreement",
     "align",
     "align_latents",

@@ -16,14 +16,16 @@ from diffreward.diffusion import Schedule
 from diffreward.reward.alignment import Alignment
 from diffreward.types import RewardFn, Sample, Scalar, Step
 
-Chains = tuple[
-    Float[np.ndarray, "chains levels *shape"],
-    Float[np.ndarray, "chains levels *shape"],
-    Float[np.ndarray, "chains levels *shape"],
-    Bool[np.ndarray, " chains"],
-]
-"""States, the base's noise predictions there, expert minus base, and whether a chain
-follows the expert."""
+
+class RecordedChains(NamedTuple):
+    """States of chains and what both models say there."""
+
+    x_t: Float[np.ndarray, "chains levels *shape"]
+    base: Float[np.ndarray, "chains levels *shape"]
+    """Noise predictions of the base."""
+    difference: Float[np.ndarray, "chains levels *shape"]
+    """The expert's minus the base's."""
+    follows_expert: Bool[np.ndarray, " chains"]
 
 
 class LatentStandards(NamedTuple):
@@ -39,7 +41,7 @@ class LatentStandards(NamedTuple):
 
 
 def fit_standards(
-    schedule: Schedule, t: Int[np.ndarray, " levels"], chains: Iterable[Chains]
+    schedule: Schedule, t: Int[np.ndarray, " levels"], chains: Iterable[RecordedChains]
 ) -> LatentStandards:
     """Moments of the latents that follow each level, per entry, from training chains.
 
