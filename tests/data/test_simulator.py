@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from diffreward.data import make_locomotion, make_maze, make_physics
-from diffreward.data.simulator import load_mujoco
+from diffreward.data.simulator import load_mujoco, quiet_models
 
 
 @pytest.fixture(
@@ -46,3 +46,25 @@ def test_data_are_read_without_it():
     code = "import sys; sys.modules['mujoco'] = None; import diffreward.data"
     env = {**os.environ, "MUJOCO_GL": "nonsense"}
     subprocess.run([sys.executable, "-c", code], check=True, env=env)
+
+
+def test_loading_a_model_says_nothing_and_leaves_no_file(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    make_locomotion("halfcheetah").close()
+    assert capfd.readouterr() == ("", "")
+    assert not list(tmp_path.iterdir())
+
+
+def test_other_warnings_of_models_are_passed_on():
+    import mujoco
+
+    @quiet_models()
+    def load():
+        for text in ("this attribute is deprecated", "mass is negative"):
+            mujoco.get_mju_user_warning()(text)
+
+    before = mujoco.get_mju_user_warning()
+    with pytest.warns(RuntimeWarning, match="mass is negative") as found:
+        load()
+    assert len(found) == 1
+    assert mujoco.get_mju_user_warning() is before

@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from diffreward.data.episodes import Episodes
 from diffreward.data.policies import SquashedGaussianPolicy
-from diffreward.data.simulator import load_mujoco
+from diffreward.data.simulator import load_mujoco, quiet_models
 
 Stream = dict[str, np.ndarray]
 """Flat arrays over all steps, in D4RL's names."""
@@ -47,7 +47,8 @@ def make_locomotion(name: str) -> gym.Env:
         )
     load_mujoco()
     try:
-        return gym.make(LOCOMOTION[name].env_id)
+        with quiet_models():
+            return gym.make(LOCOMOTION[name].env_id)
     except (gym.error.Error, ImportError) as error:
         raise ValueError(
             f"{name}: the simulator {LOCOMOTION[name].env_id} is missing ({error}); "
