@@ -48,12 +48,14 @@ def get_config(argument: str = "digits") -> ConfigDict:
     m.prompts = ""  # .csv, .json or .jsonl
     m.column = "prompt"
     m.requests = 0  # prompts from the beginning of the file; 0 for all
-    m.pair = "safe"  # safe, guidance, folders
+    m.pair = "safe"  # safe, guidance, folders, lora
     m.safety = "max"  # weak, medium, strong, max
     m.concept = ""  # the published one by default
     m.scale = 7.5  # of classifier-free guidance
     m.base_scale = 1.0  # the base's, for pair = "guidance"
     m.expert_folder = ""  # for pair = "folders"
+    m.lora = ""  # file of an adaptation, for pair = "lora"
+    m.lora_scale = 1.0
     m.dtype = "float32"  # of the models; bfloat16 on accelerators
 
     c.records = r = ConfigDict()

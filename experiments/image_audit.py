@@ -105,7 +105,7 @@ def evaluate(
     x_0, is_expert = records["x_0"], records["follows_expert"]
     request = records["request"]
     profile = make_profile(config, pair, reward, params)
-    context = pair.contexts(request) if config.rewards.prompt else ()
+    context = pair.contexts(request)[:1] if config.rewards.prompt else ()
     by_level = profile(x_0, context)
     rewards = by_level.mean(1)
     interval = lambda positive, negative: list(

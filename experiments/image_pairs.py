@@ -36,7 +36,7 @@ class ImagePair(NamedTuple):
     """One entry per request."""
     contexts: Callable[[Sequence[int] | np.ndarray], tuple[Array, ...]]
     """Maps indices of requests to their contexts, stacked: a tuple of arrays, () for
-    models that take none."""
+    models that take none. A reward reads the first."""
     decode: Callable[[np.ndarray], np.ndarray]
     """Maps latents to pictures (count, height, width, 1 or 3) in [0, 1]."""
     audience: Audience | None = None

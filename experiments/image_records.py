@@ -1,5 +1,6 @@
 """Records of a pair: chains of both models, and what both say at every state of them."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,11 +8,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
 from tqdm import tqdm
 
 from configs.common import ConfigDict
 from diffreward import data as d
-from diffreward import report
+from diffreward import report, train
 from diffreward.diffusion import paired_chain
 from diffreward.reward import RecordedChains
 from experiments.image_pairs import ImagePair
@@ -64,6 +66,10 @@ def make_chains(
     """Maps indices of requests to their records, chains of the base before the expert's."""
     section = config.records
     root = jax.random.key(config.seed)
+    # Every device takes its share of a batch, and holds the models.
+    mesh = train.make_mesh(math.gcd(section.batch_size, jax.device_count()))
+    shared = NamedSharding(mesh, PartitionSpec("data"))
+    models = jax.device_put(pair.params, NamedSharding(mesh, PartitionSpec()))
 
     @jax.jit
     def compute(params: Any, context: Any, requests: jax.Array, follow: jax.Array) -> Any:
@@ -91,9 +97,8 @@ def make_chains(
                 rows = index[first : first + section.batch_size]
                 # Whole batches only, so that one program is compiled.
                 full = np.resize(rows, section.batch_size)
-                out = compute(
-                    pair.params, pair.contexts(full), jnp.asarray(full), jnp.asarray(expert)
-                )
+                context, requests = jax.device_put((pair.contexts(full), full), shared)
+                out = compute(models, context, requests, jnp.asarray(expert))
                 parts.append((cut(out, len(rows)), rows, np.full(len(rows), expert)))
         join = lambda f: np.concatenate([f(*part) for part in parts])
         half = np.dtype(section.dtype)
@@ -133,7 +138,7 @@ def rows(pair: ImagePair, records: dict[str, np.ndarray], prompt: bool) -> Any:
         records: see :func:`load`.
         prompt: whether the reward reads the context of a request.
     """
-    context = pair.contexts(records["request"]) if prompt else ()
+    context = pair.contexts(records["request"])[:1] if prompt else ()
     return {**{k: records[k] for k in (*ROWS, "t")}, "context": context}
 
 

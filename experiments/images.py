@@ -136,7 +136,7 @@ def train_reward(
 ) -> Params:
     """Aligns the reward with the records of the training requests."""
     section = config.rewards
-    context = pair.contexts([0]) if section.prompt else ()
+    context = pair.contexts([0])[:1] if section.prompt else ()
     one = jax.tree.map(lambda c: c[0], context)
     task = tasks.record_task(reward, pair.shape, section.batch_size, one)
     held_out = image_records.load(shards["val"])

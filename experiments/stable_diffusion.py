@@ -1,6 +1,7 @@
 """Two predictions of Stable Diffusion as a pair: safe, guided or fine-tuned, and not."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from diffreward.interop.stable_diffusion import (
 from diffreward.types import EpsFn, Params
 from experiments import image_pairs, tasks
 
-PAIRS = ("safe", "guidance", "folders")
+PAIRS = ("safe", "guidance", "folders", "lora")
 DECODED = 8
 """Latents decoded at once."""
 
@@ -41,8 +42,7 @@ def check(config: ConfigDict) -> None:
     choose("sd.safety", section.safety, SAFETY_PRESETS)
     choose("sd.dtype", section.dtype, ("float32", "bfloat16"))
     needed = {"sd.folder": section.folder, "sd.prompts": section.prompts}
-    if section.pair == "folders":
-        needed["sd.expert_folder"] = section.expert_folder
+    needed |= expert_paths(section)
     for name, value in needed.items():
         if not value:
             raise ValueError(f"{name} is not set; add --config.{name}=PATH")
@@ -50,22 +50,28 @@ def check(config: ConfigDict) -> None:
             raise ValueError(f"{name}: {value} does not exist")
 
 
+def expert_paths(section: ConfigDict) -> dict[str, str]:
+    """What the expert is read from besides the base's folder, by its key."""
+    keys = {"folders": "expert_folder", "lora": "lora"}
+    key = keys.get(section.pair)
+    return {f"sd.{key}": section[key]} if key else {}
+
+
 def make_pair(config: ConfigDict, workdir: Path) -> image_pairs.ImagePair:
     """Reads the pipelines and the prompts."""
     section = config.sd
     folder = workdir / "models"
     settings = {k: v for k, v in section.to_dict().items() if k != "remat"}
-    paths = [section.folder]
-    paths += [section.expert_folder] if section.pair == "folders" else []
-    digests = {path: digest_folder(Path(path)) for path in paths}
+    paths = map(Path, (section.folder, *expert_paths(section).values()))
+    digests = {str(p): digest_folder(p) if p.is_dir() else sha256(p) for p in paths}
     done = report.open_stage(folder, settings, digests)
-    base = load_stable_diffusion(section.folder, dtype=jnp.dtype(section.dtype))
-    expert = base
+    load = partial(load_stable_diffusion, dtype=jnp.dtype(section.dtype))
+    base = expert = load(section.folder)
     if section.pair == "folders":
-        expert = load_stable_diffusion(
-            section.expert_folder, dtype=jnp.dtype(section.dtype)
-        )
+        expert = load(section.expert_folder)
         check_alike(base, expert, section)
+    elif section.pair == "lora":
+        expert = load(section.folder, lora=section.lora, lora_scale=section.lora_scale)
     prompts = d.read_prompts(section.prompts, column=section.column, limit=section.requests)
     print(f"{len(prompts.text)} prompts, latents {base.latent_shape}", flush=True)
     if not done:
@@ -83,29 +89,35 @@ def build(
     encode = make_prompt_encoder(base)
     fixed = encode(["", section.concept or SAFETY_CONCEPT])
     params = {"base": base.unet.params, "empty": fixed[0], "concept": fixed[1]}
-    if section.pair == "folders":
-        params["expert"] = expert.unet.params
+    two = section.pair in ("folders", "lora")
+    encode_expert = make_prompt_encoder(expert)
+    if two:
+        params |= {"expert": expert.unet.params, "expert_empty": encode_expert([""])[0]}
 
-    def models(params: Params, context: tuple[Array]) -> tuple[EpsFn, Any]:
+    def models(params: Params, context: tuple[Array, ...]) -> tuple[EpsFn, Any]:
         ways = [params["empty"], context[0]]
         run = make_run(base, params["base"])
         free = lambda x, t: guide(run(x, t, ways), section.scale)
         if section.pair == "guidance":
             return lambda x, t: guide(run(x, t, ways), section.base_scale), free
-        if section.pair == "folders":
-            other = make_run(expert, params["expert"])
-            return free, lambda x, t: guide(other(x, t, ways), section.scale)
+        if two:
+            other, theirs = make_run(expert, params["expert"]), context[1]
+            own = [params["expert_empty"], theirs]
+            return free, lambda x, t: guide(other(x, t, own), section.scale)
         three = lambda x, t: tuple(run(x, t, [*ways, params["concept"]]))
         step = safe_step(three, SAFETY_PRESETS[section.safety], section.scale)
         return free, Remembering(step, initial_memory(base.latent_shape))
 
     def contexts(indices: Sequence[int] | np.ndarray) -> tuple[Array, ...]:
-        return (encode([prompts.text[int(i)] for i in indices]),)
+        texts = [prompts.text[int(i)] for i in indices]
+        # An adapted model may read prompts in its own way.
+        return (encode(texts), *((encode_expert(texts),) if two else ()))
 
     names = {
         "safe": f"Safe Latent Diffusion ({section.safety}) against the same model without",
         "guidance": f"guidance {section.scale:g} against {section.base_scale:g}",
         "folders": f"{section.expert_folder} against {section.folder}",
+        "lora": f"{section.lora} at {section.lora_scale:g} against {section.folder}",
     }
     return image_pairs.ImagePair(
         name=names[section.pair],

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from configs import images as configs
 from diffreward import data as d
@@ -73,6 +74,20 @@ def test_records_are_the_chains_of_their_requests(config, gaussians, tmp_path):
             close(records["difference"][i], chain.expert - chain.base)
             close(records["x_0"][i], chain.x_0)
         np.testing.assert_array_equal(records["t"], chain.t)
+
+
+def test_records_do_not_depend_on_how_many_devices_share_a_batch(
+    config, gaussians, tmp_path
+):
+    assert jax.device_count() == 8
+    found = []
+    for i, size in enumerate((1, 8)):
+        with config.unlocked():
+            config.records.batch_size = size
+        shards = image_records.write(config, tmp_path / str(i), gaussians, {})
+        found.append(image_records.load(shards["train"]))
+    for name in found[0]:
+        np.testing.assert_allclose(found[0][name], found[1][name], rtol=1e-5, atol=1e-5)
 
 
 def test_records_that_were_interrupted_are_finished(config, gaussians, tmp_path):
@@ -219,6 +234,7 @@ def test_the_aligned_model_sees_what_it_is_told():
         ("digits", "records.dtype", "float8", "unknown records.dtype"),
         ("sd", "sd.folder", "", "sd.folder is not set; add --config.sd.folder=PATH"),
         ("sd", "sd.folder", "/no/where", "sd.folder: /no/where does not exist"),
+        ("sd", "sd.pair", "lora", "sd.folder is not set"),
         ("sd", "sd.safety", "maxx", "did you mean 'max'"),
         ("sd", "sd.pair", "safety", "unknown sd.pair"),
     ],
@@ -251,7 +267,7 @@ def test_digits_from_training_to_the_page(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["safe", "guidance", "folders"])
+@pytest.mark.parametrize("kind", ["safe", "guidance", "folders", "lora"])
 def test_a_tiny_stable_diffusion_from_folder_to_page(tmp_path, kind):
     pytest.importorskip("tokenizers")
     folder = tmp_path / "sd"
@@ -272,6 +288,14 @@ def test_a_tiny_stable_diffusion_from_folder_to_page(tmp_path, kind):
             other = tmp_path / "other"
             write_pipeline(other, act="gelu")
             config.sd.expert_folder = str(other)
+        if kind == "lora":
+            name = "unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_q.lora_"
+            config.sd.lora = str(tmp_path / "style.safetensors")
+            ones = {
+                f"{name}{k}.weight": np.ones(s, np.float32)
+                for k, s in {"A": (2, 32), "B": (32, 2)}.items()
+            }
+            save_file(ones, config.sd.lora)
     result = images.main(config, tmp_path / "run")
     assert {r["column"] for r in result["slices"]} == {"kind"}
     page = (tmp_path / "run" / "report.md").read_text()

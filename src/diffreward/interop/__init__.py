@@ -18,6 +18,7 @@ from diffreward.interop.huggingface import (
     save_scheduler,
     save_unet1d,
 )
+from diffreward.interop.lora import merge_lora, read_lora
 from diffreward.interop.model import ForeignModel, load_model
 from diffreward.interop.tensors import read_checkpoint, read_tensors
 from diffreward.interop.torch_zip import read_torch
@@ -32,7 +33,9 @@ __all__ = [
     "load_unet",
     "load_unet1d",
     "load_value",
+    "merge_lora",
     "read_checkpoint",
+    "read_lora",
     "read_state_dict",
     "read_tensors",
     "read_torch",

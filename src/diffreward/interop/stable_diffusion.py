@@ -4,7 +4,7 @@ A folder holds ``text_encoder/``, ``tokenizer/``, ``unet/``, ``vae/`` and ``sche
 safety checkers and feature extractors are not read.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +15,7 @@ from jaxtyping import Array, Float
 
 from diffreward.diffusion import Prediction, Schedule
 from diffreward.interop.huggingface import load_scheduler, read_json
+from diffreward.interop.lora import merge_lora, read_lora
 from diffreward.interop.options import check_options
 from diffreward.interop.renaming import rename
 from diffreward.interop.tensors import read_tensors
@@ -23,6 +24,7 @@ from diffreward.networks.latent import ConditionalUnet2D, Decoder, Encoder, Text
 from diffreward.types import Params
 
 PIPELINES = ("StableDiffusionPipeline", "StableDiffusionPipelineSafe")
+Adapt = Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]]
 CROSS = {"CrossAttnDownBlock2D": True, "DownBlock2D": False}
 CROSS_UP = {"CrossAttnUpBlock2D": True, "UpBlock2D": False}
 
@@ -52,7 +54,12 @@ class StableDiffusion(NamedTuple):
 
 
 def load_stable_diffusion(
-    folder: str | Path, *, dtype: Any = jnp.float32, remat: bool = False
+    folder: str | Path,
+    *,
+    dtype: Any = jnp.float32,
+    remat: bool = False,
+    lora: str | Path | None = None,
+    lora_scale: float = 1.0,
 ) -> StableDiffusion:
     """Reads a pipeline.
 
@@ -60,6 +67,8 @@ def load_stable_diffusion(
         folder: of the pipeline.
         dtype: of the parameters, and so of the computation.
         remat: recompute the U-Net's activations for gradients.
+        lora: file of an adaptation to merge (see :func:`read_lora`).
+        lora_scale: its strength.
 
     Raises:
         ValueError: naming the file or folder, for anything missing, damaged or of another
@@ -75,9 +84,17 @@ def load_stable_diffusion(
     for name in ("text_encoder", "tokenizer", "unet", "vae", "scheduler"):
         if not (folder / name).is_dir():
             raise ValueError(f"{folder} lacks the folder {name}")
-    unet, size = load_unet(folder / "unet", dtype=dtype, remat=remat)
+    added = read_lora(lora) if lora else {}
+
+    def adapt(part: str) -> Adapt:
+        changes = added.get(part, {})
+        return lambda tensors: merge_lora(tensors, changes, lora_scale, lora or "")
+
+    unet, size = load_unet(folder / "unet", dtype=dtype, remat=remat, adapt=adapt("unet"))
     encoder, decoder, scaling = load_autoencoder(folder / "vae", dtype=dtype)
-    text = load_text_encoder(folder / "text_encoder", dtype=dtype)
+    text = load_text_encoder(
+        folder / "text_encoder", dtype=dtype, adapt=adapt("text_encoder")
+    )
     schedule, prediction = load_scheduler(folder / "scheduler")
     channels = decoder.params["params"]["post_quant_conv"]["bias"].shape[0]
     return StableDiffusion(
@@ -94,9 +111,15 @@ def load_stable_diffusion(
 
 
 def load_unet(
-    folder: Path, *, dtype: Any = jnp.float32, remat: bool = False
+    folder: Path,
+    *,
+    dtype: Any = jnp.float32,
+    remat: bool = False,
+    adapt: Adapt = dict,
 ) -> tuple[Part, int]:
     """A ``UNet2DConditionModel`` of the v1 family, and the size of its latents.
+
+    ``adapt`` may change the tensors of its file.
 
     Raises:
         ValueError: see :func:`load_stable_diffusion`.
@@ -164,7 +187,7 @@ def load_unet(
     x = jnp.zeros((least, least, config["in_channels"]))
     context = jnp.zeros((1, config["cross_attention_dim"]))
     arguments = (x, jnp.zeros((), jnp.int32), context)
-    tensors = read_tensors(folder)
+    tensors = adapt(read_tensors(folder))
     params = rename(network.init, arguments, tensors, str(folder), dtype=dtype)
     return Part(network, params), size
 
@@ -234,8 +257,10 @@ def _modern(name: str) -> str:
     return ".".join([*path, older.get(part, part), leaf])
 
 
-def load_text_encoder(folder: Path, *, dtype: Any = jnp.float32) -> Part:
-    """A ``CLIPTextModel``.
+def load_text_encoder(
+    folder: Path, *, dtype: Any = jnp.float32, adapt: Adapt = dict
+) -> Part:
+    """A ``CLIPTextModel``; ``adapt`` may change the tensors of its file.
 
     Raises:
         ValueError: see :func:`load_stable_diffusion`.
@@ -291,7 +316,7 @@ def load_text_encoder(folder: Path, *, dtype: Any = jnp.float32) -> Part:
         eps=config.get("layer_norm_eps", 1e-5),
     )
     tensors = {}
-    for name, value in read_tensors(folder).items():
+    for name, value in adapt(read_tensors(folder)).items():
         if name.endswith("position_ids"):  # a constant that older files carry along
             continue
         for prefix in ("text_model.", "embeddings.", "encoder."):
