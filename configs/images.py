@@ -7,8 +7,8 @@ Switches after the colon: what is audited and a preset.
     digits  (default) a base of all of scikit-learn's digits and a model aligned to avoid
             some of them, both trained here
     sd      Stable Diffusion from a local Hugging Face folder, with and without Safe
-            Latent Diffusion (or guidance, or a fine-tuned folder): needs
-            --config.sd.folder and --config.sd.prompts
+            Latent Diffusion (or guidance, a fine-tuned folder, a LoRA file: sd.pair):
+            needs --config.sd.folder and --config.sd.prompts
     cpu     (default) minutes on two cores
     smoke   under a minute; checks the path, not the figures
     paper   with sd: the published reward (standardised next latents, ValueUnet) and its
