@@ -37,7 +37,7 @@ def write(config: ConfigDict, workdir: Path, result: dict[str, Any]) -> None:
     folder = workdir / "figures"
     draw_scores(folder / "scores.png", result)
     draw_fvu(folder / "fvu.png", result)
-    draw_film(folder / "film.gif", config.task, workdir / "evaluation")
+    draw_film(folder / "film.gif", config.task, workdir / "evaluation", filmed(result))
     write_json(workdir / "report.json", result)
     partial = workdir / "report.partial.md"
     partial.write_text(page(config, result), encoding="utf-8")
@@ -121,7 +121,7 @@ reaches {reward["gap_auroc"]:.3f}.
 
 ![fvu](figures/fvu.png)
 
-Base, steered (`score-chosen`) and expert on the same episode (every fourth step):
+Base, steered (`{filmed(result)}`) and expert on the same episode (every fourth step):
 
 ![film](figures/film.gif)
 
@@ -163,11 +163,16 @@ def draw_fvu(path: Path, result: dict[str, Any]) -> None:
     figures.save(fig, path)
 
 
-def draw_film(path: Path, task: str, evaluation: Path) -> None:
+def filmed(result: dict[str, Any]) -> str:
+    """The steered row that is shown beside base and expert."""
+    return "score-chosen" if "score-chosen" in result["methods"] else "score"
+
+
+def draw_film(path: Path, task: str, evaluation: Path, steered: str) -> None:
     """Base, steered base and expert on one episode, if they were recorded."""
     shown = {
         "unsteered": figures.BASE,
-        "score-chosen": figures.STEERED,
+        steered: figures.STEERED,
         "expert": figures.EXPERT,
     }
     bodies = {}

@@ -72,6 +72,22 @@ def test_every_method_is_in_the_table(run):
     assert json.loads((workdir / "report.json").read_text()) == result
 
 
+def test_a_table_of_some_rows_is_made_from_what_is_there(config, run, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(run[0], workdir)
+    for name in ("config.json", "report.json", "score-chosen.npz", "value.npz"):
+        (workdir / "evaluation" / name).unlink()
+    few = config.copy_and_resolve_references()
+    with few.unlocked():
+        few.evaluation.rows = ("energies",)
+    result = locomotion.main(few, workdir)
+    assert set(result["methods"]) == {"unsteered", "score", "expert", "energies"}
+    assert result["methods"]["energies"] == run[1]["methods"]["energies"]
+    page = (workdir / "report.md").read_text()
+    assert "steered (`score`)" in page
+    assert "| value |" not in page
+
+
 def test_finished_runs_are_collected_in_one_table(run, tmp_path):
     other = tmp_path / "other"
     shutil.copytree(run[0], other)
