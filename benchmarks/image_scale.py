@@ -68,7 +68,7 @@ def records_step(options: argparse.Namespace, *, cut: bool) -> Any:
 
     from diffreward.diffusion import SAFETY_PRESETS, initial_memory, safe_step
     from diffreward.networks.latent import ConditionalUnet2D
-    from diffreward.train import make_mesh
+    from diffreward.train import cut_shardings, make_mesh
 
     mesh = make_mesh(options.devices)
     network, shape = ConditionalUnet2D(), (options.size, options.size, 4)
@@ -81,11 +81,11 @@ def records_step(options: argparse.Namespace, *, cut: bool) -> Any:
         jnp.zeros((77, 768)),
     )
     place = lambda spec: jax.sharding.NamedSharding(mesh, spec)
+    whole = jax.tree.map(lambda _: place(jax.sharding.PartitionSpec()), abstract)
     params = jax.tree.map(
-        lambda p: jax.ShapeDtypeStruct(
-            p.shape, jnp.bfloat16, sharding=place(spec_of(p.shape, options.devices, cut))
-        ),
+        lambda p, s: jax.ShapeDtypeStruct(p.shape, jnp.bfloat16, sharding=s),
         abstract,
+        cut_shardings(abstract, mesh) if cut else whole,
     )
 
     def one(params: Any, x: Any, t: Any, contexts: Any) -> Any:
@@ -110,17 +110,6 @@ def records_step(options: argparse.Namespace, *, cut: bool) -> Any:
         )
         .compile()
     )
-
-
-def spec_of(shape: tuple[int, ...], devices: int, cut: bool) -> Any:
-    """The largest axis that divides evenly is cut over the devices."""
-    import jax
-
-    fitting = [i for i, size in enumerate(shape) if size % devices == 0]
-    if not cut or not fitting:
-        return jax.sharding.PartitionSpec()
-    axis = max(fitting, key=lambda i: shape[i])
-    return jax.sharding.PartitionSpec(*(None,) * axis, "data")
 
 
 def reward_step(options: argparse.Namespace) -> Any:

@@ -62,6 +62,7 @@ def get_config(argument: str = "digits") -> ConfigDict:
     r.levels = 50  # DDIM evaluations per chain, evenly spaced
     r.shard = 128  # requests per shard
     r.batch_size = 128  # chains computed at once
+    r.cut_parameters = False  # models over all devices instead of a copy on each
     r.dtype = "float32"
     r.resident = 0  # shards in memory at once; 0 for all
     r.refresh = 1000  # steps between exchanges of the resident shards

@@ -66,10 +66,13 @@ def make_chains(
     """Maps indices of requests to their records, chains of the base before the expert's."""
     section = config.records
     root = jax.random.key(config.seed)
-    # Every device takes its share of a batch, and holds the models.
+    # Every device takes its share of a batch, and holds the models or a share of them.
     mesh = train.make_mesh(math.gcd(section.batch_size, jax.device_count()))
     shared = NamedSharding(mesh, PartitionSpec("data"))
-    models = jax.device_put(pair.params, NamedSharding(mesh, PartitionSpec()))
+    placed = NamedSharding(mesh, PartitionSpec())
+    if section.cut_parameters:
+        placed = train.cut_shardings(pair.params, mesh)
+    models = jax.device_put(pair.params, placed)
 
     @jax.jit
     def compute(params: Any, context: Any, requests: jax.Array, follow: jax.Array) -> Any:

@@ -90,6 +90,27 @@ def test_records_do_not_depend_on_how_many_devices_share_a_batch(
         np.testing.assert_allclose(found[0][name], found[1][name], rtol=1e-5, atol=1e-5)
 
 
+def test_records_do_not_depend_on_where_the_parameters_lie(config, gaussians, tmp_path):
+    weights = {"kernel": jnp.eye(16)[:, :2], "bias": jnp.ones(3)}
+
+    def models(params, context):
+        # The kernel has orthonormal columns: x K^T K = x, computed from the cut array.
+        through = lambda eps: (
+            lambda x, t: eps(params["kernel"].T @ (params["kernel"] @ x), t)
+        )
+        return through(PAIR.base), through(PAIR.expert)
+
+    pair = gaussians._replace(models=models, params=weights)
+    found = []
+    for cut in (False, True):
+        with config.unlocked():
+            config.records.batch_size, config.records.cut_parameters = 8, cut
+        shards = image_records.write(config, tmp_path / str(cut), pair, {})
+        found.append(image_records.load(shards["train"]))
+    for name in found[0]:
+        np.testing.assert_allclose(found[0][name], found[1][name], rtol=1e-5, atol=1e-5)
+
+
 def test_records_that_were_interrupted_are_finished(config, gaussians, tmp_path):
     whole = image_records.write(config, tmp_path / "a", gaussians, {})
     broken = image_records.write(config, tmp_path / "b", gaussians, {})

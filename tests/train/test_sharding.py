@@ -4,7 +4,7 @@ import optax
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from diffreward.train import make_mesh, state_shardings
+from diffreward.train import cut_shardings, make_mesh, state_shardings
 from tests.train import toy
 
 RULES = ((r"dense/kernel$", P(None, "model")), (r"dense/bias$", P("model")))
@@ -78,3 +78,11 @@ def test_mesh_must_fit_the_machine():
     with pytest.raises(ValueError, match="data=3 x model=4 needs 12 devices, 8 avail"):
         make_mesh(3, 4)
     assert dict(make_mesh(model=2).shape) == {"data": 4, "model": 2}
+
+
+def test_cut_arrays_lie_in_equal_parts_on_every_device():
+    mesh = make_mesh(8)
+    arrays = {"a": jnp.ones((3, 16, 64)), "b": jnp.ones((24, 5)), "c": jnp.ones(3)}
+    placed = jax.device_put(arrays, cut_shardings(arrays, mesh))
+    parts = {k: {s.data.shape for s in x.addressable_shards} for k, x in placed.items()}
+    assert parts == {"a": {(3, 16, 8)}, "b": {(3, 5)}, "c": {(3,)}}

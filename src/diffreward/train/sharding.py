@@ -84,6 +84,29 @@ def state_shardings(
     return jax.tree.unflatten(treedef, placed)
 
 
+def cut_shardings(abstract: Any, mesh: Mesh, axis: str = "data") -> Any:
+    """Shardings that cut every array over ``axis``, for models too large for one device.
+
+    The longest axis of an array that divides evenly is the one cut; arrays without such an
+    axis are replicated. XLA gathers each where it is used.
+
+    Args:
+        abstract: pytree of arrays or ``ShapeDtypeStruct``.
+        mesh: devices.
+        axis: mesh axis to cut over; sharing it with the batch needs no further devices.
+    """
+    devices = mesh.shape[axis]
+
+    def place(x: Any) -> NamedSharding:
+        fitting = [i for i, size in enumerate(x.shape) if size and size % devices == 0]
+        if not fitting:
+            return NamedSharding(mesh, P())
+        longest = max(fitting, key=lambda i: x.shape[i])
+        return NamedSharding(mesh, P(*(None,) * longest, axis))
+
+    return jax.tree.map(place, abstract)
+
+
 def constrain_batch(batch: Any, mesh: Mesh) -> Any:
     """Cuts the first axis of every array of a batch over the mesh axis ``data``."""
     sharding = NamedSharding(mesh, P("data"))
