@@ -11,7 +11,8 @@ Switches after the colon: a maze (umaze, open, medium, large) and a preset:
            reward, base-mean evaluation (days on two cores)
 
 Any key below can be overridden: ``--config.rewards.steps=4000``. Expected results of
-``umaze`` and ``medium`` at the cpu preset stand in the README with their commands.
+``umaze``, ``medium`` and ``large`` at the cpu preset stand in the README with their
+commands.
 """
 
 from configs.common import ConfigDict, parse_switches, training
@@ -96,6 +97,7 @@ def get_config(argument: str = "umaze") -> ConfigDict:
     e.reach = 0.5  # metres (half a cell) from the goal that count as reached
     e.map_episodes = 400
     e.map_bin = 0.2  # metres
+    e.map_quantile = 0.9  # of the values in a bin; 0: their mean, as published
     e.map_smoothing = 1.0  # bins
     e.map_min_count = 20  # positions a bin needs to be shown
 
@@ -158,4 +160,4 @@ def _paper(c: ConfigDict) -> None:
     for r, window in ((c.rewards, 256), (c.window_rewards, 4)):
         r.preset, r.network, r.source = "paper", "single_step", "base"
         r.window, r.strided = window, True
-    c.evaluation.space = "input"
+    c.evaluation.space, c.evaluation.map_quantile = "input", 0.0

@@ -38,6 +38,7 @@ def get_config(argument: str = "umaze") -> ConfigDict:
     c.seeds = 5  # policies per goal and reward
     c.rewards = ("true", "extracted", "random")
     c.credit = "state"  # who earns a window's reward: "state" (its place) or "window"
+    c.ranked = True  # with credit = "state": the place's rank is paid, not its value
     c.levels = 4  # noise levels the reward is averaged over with credit = "window"
     c.episode_steps, c.steps = MAZES[maze]
     c.evaluate_every = 16_384

@@ -141,10 +141,12 @@ def reward_map(
     values: Callable[[Array], Array],
     episodes: d.Episodes,
 ) -> tuple[metrics.Grid, np.ndarray]:
-    """Mean reward of the windows through every bin of the maze, smoothed.
+    """Reward of every bin of the maze, from the windows through it, smoothed.
 
-    Every point of a window gets the window's value (winsorised as in the paper); bins
-    with too few points are NaN.
+    Every point of a window gets the window's value (winsorised as in the paper). A bin
+    gets ``map_quantile`` of its points' values, what the best moves there are worth: a
+    mean over all moves of the base also counts those that only pass through. Bins with
+    too few points are NaN.
     """
     e = config.evaluation
     size = config.window_rewards.window or config.model.horizon
@@ -158,7 +160,13 @@ def reward_map(
     rows, columns = prepared.maze.walls.shape
     corner = np.array([columns, rows]) / 2
     grid = metrics.make_grid(-corner, corner, e.map_bin)
-    raw = metrics.mean_map(grid, points.reshape(-1, 2), value, min_count=e.map_min_count)
+    raw = metrics.value_map(
+        grid,
+        points.reshape(-1, 2),
+        value,
+        min_count=e.map_min_count,
+        quantile=e.map_quantile or None,
+    )
     return grid, metrics.smooth_map(raw, e.map_smoothing)
 
 

@@ -70,9 +70,19 @@ def main(config: ConfigDict, workdir: Path) -> dict[str, Any]:
         for goal in config.goals
         for kind in config.rewards
     ]
-    keys = ("seed", "credit", "levels", "episode_steps", "steps", "evaluate_every")
+    keys = (
+        "seed",
+        "credit",
+        "ranked",
+        "levels",
+        "episode_steps",
+        "steps",
+        "evaluate_every",
+    )
     shared = {k: config[k] for k in keys} | {"ppo": config.ppo.to_dict()}
     shared["evaluation_episodes"] = config.evaluation_episodes
+    measured = config.maze2d.evaluation.to_dict()
+    shared["map"] = {k: v for k, v in measured.items() if k.startswith("map_")}
     with tqdm(total=len(jobs), unit="policy", desc="policies") as bar:
         for job in jobs:
             folder = job.folder(workdir)
@@ -174,11 +184,13 @@ def sample_windows(source: Source) -> np.ndarray:
 
 
 def credit_states(config: ConfigDict, source: Source, params: Params) -> Raw:
-    """Pays what the reward map says of the place: the mean over windows through it.
+    """Pays what the reward map says of the place.
 
     The windows are the base's, as in the Maze2D report but from training episodes. A
     ratio of windows pays every move that the expert makes more often than the base, and
-    can be earned again and again on the way; its mean over windows ranks places.
+    can be earned again and again on the way; the map ranks places. With ``ranked`` a place
+    is paid how few of the base's places are as good, not how good: maps are nearly flat
+    around their peak, ranks are not.
     """
     values = maze2d_evaluate.make_window_values(source.model, source.reward)
     episodes = source.prepared.base["train"]
@@ -189,8 +201,14 @@ def credit_states(config: ConfigDict, source: Source, params: Params) -> Raw:
         lambda x: values(params, x),
         d.select(episodes, np.arange(count)),
     )
-    position = slice(ACT, ACT + 2)
-    return lambda history, true: metrics.look_up(grid, shown, history.rows[:, -1, position])
+
+    def value(rows: np.ndarray) -> np.ndarray:
+        return metrics.look_up(grid, shown, rows[:, -1, ACT : ACT + 2])
+
+    if not config.ranked:
+        return lambda history, true: value(history.rows)
+    seen = value(sample_windows(source))
+    return lambda history, true: metrics.surprise(value(history.rows), seen)
 
 
 def credit_windows(config: ConfigDict, source: Source, params: Params) -> Raw:

@@ -105,9 +105,12 @@ def test_windows_are_paid_to_the_step_that_completes_them(config, source, kind):
         np.testing.assert_allclose(slope * raw + shift, paid, atol=1e-3 * np.ptp(paid))
 
 
+@pytest.mark.parametrize("ranked", [False, True])
 def test_states_are_paid_what_windows_through_their_place_are_worth(
-    config, source, monkeypatch
+    config, source, monkeypatch, ranked
 ):
+    config = config.copy_and_resolve_references()
+    config.ranked = ranked
     # A reward of windows that says how far right they are: the map has to say it too.
     rightness = lambda model, reward: lambda params, x: x[:, :, 2].mean(1)
     monkeypatch.setattr(rl.maze2d_evaluate, "make_window_values", rightness)
@@ -126,6 +129,11 @@ def test_states_are_paid_what_windows_through_their_place_are_worth(
     rows[:, -1, 2] = places
     # Short histories are paid too.
     paid = pay(wrappers.History(rows, np.ones(15, int)), np.zeros(15))
+    if ranked:
+        # The surprise of places further right has mean 1 and deviation 1.
+        share = (line[:, None] >= places).mean(0)
+        np.testing.assert_allclose(paid, -np.log(share) - 1, atol=0.2)
+        return
     slope, shift = np.polyfit(places, paid, 1)
     np.testing.assert_allclose(slope * places + shift, paid, atol=0.15)
     # Mean 0 and deviation 1 on the data, up to the map's bins and smoothing.
@@ -225,22 +233,43 @@ def test_wrong_values_are_refused_before_any_work(key, value, message):
 
 
 @pytest.mark.slow
-def test_a_run_resumes_and_the_true_reward_is_learned(source, tmp_path, monkeypatch):
+def test_a_run_resumes_and_both_rewards_are_learned(source, tmp_path, monkeypatch):
     pytest.importorskip("sbx")
-    config = configs.get_config("umaze,smoke")
+    # A reward of windows that says how near to the goal they are, by a curve flat there,
+    # in a maze without walls in the way.
+    maze = d.make_maze("open")
+    goal = maze.goals[0]
+    shift, scale = (np.asarray(x)[2:4] for x in source.prepared.normaliser)
+
+    def nearness(model, reward):
+        away = lambda x: jnp.linalg.norm(x[..., 2:4] * scale + shift - goal, axis=-1)
+        return lambda params, x: 1e4 - away(x).mean(1) ** 4
+
+    monkeypatch.setattr(rl.maze2d_evaluate, "make_window_values", nearness)
+    places = d.sample_free(maze, np.random.default_rng(5), 2_000)
+    observations = np.concatenate([places, np.zeros_like(places)], 1).repeat(WINDOW, 0)
+    episodes = d.Episodes.from_arrays(  # every one rests where it starts
+        observations,
+        np.zeros((len(observations), 2)),
+        timeouts=np.arange(len(observations)) % WINDOW == WINDOW - 1,
+    )
+    prepared = source.prepared._replace(maze=maze, base={"train": episodes})
+    source = source._replace(prepared=prepared)
+    config = configs.get_config("open,smoke")
     with config.unlocked():
         config.seeds, config.rewards, config.run = (
             1,
-            ("true", "random"),
+            ("true", "extracted"),
             str(tmp_path / "m"),
         )
         config.steps = 65_536
         config.evaluate_every = 32_768
+        config.maze2d.evaluation.map_episodes = len(places)
     monkeypatch.setattr(rl, "read_source", lambda config: source)
     monkeypatch.setattr(rl.report, "stage_digest", lambda folder: "x")
     result = rl.main(config, tmp_path / "rl")
     kinds = result["kinds"]
     assert kinds["true"]["returns"]["1"][0] > 40
-    assert kinds["random"]["share"][0] < 0.5
+    assert kinds["extracted"]["share"][0] > 0.8
     monkeypatch.setattr(rl, "train", None)
     assert rl.main(config, tmp_path / "rl") == result

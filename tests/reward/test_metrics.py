@@ -54,11 +54,34 @@ def test_maps_count_average_and_mask():
     np.testing.assert_allclose(grid.centres[3, 1], [1.75, 0.75])
     points = np.array([[0.1, 0.1], [0.2, 0.3], [1.9, 0.9]])
     values = np.array([1.0, 3.0, 5.0])
-    got = metrics.mean_map(grid, points, values, min_count=1)
+    got = metrics.value_map(grid, points, values, min_count=1)
     assert got[0, 0] == 2.0
     assert got[3, 1] == 5.0
     assert np.isnan(got).sum() == 6
-    assert np.isnan(metrics.mean_map(grid, points, values, min_count=2)).sum() == 7
+    assert np.isnan(metrics.value_map(grid, points, values, min_count=2)).sum() == 7
+
+
+def test_quantiles_of_bins_by_hand():
+    grid = metrics.make_grid(np.zeros(2), np.array([2.0, 1.0]), 0.5)
+    rng = np.random.default_rng(0)
+    points, values = rng.uniform(size=(200, 2)) * [2.0, 1.0], rng.normal(size=200)
+    got = metrics.value_map(grid, points, values, min_count=1, quantile=0.9)
+    for (i, j), value in np.ndenumerate(got):
+        inside = (points // 0.5 == [i, j]).all(1)
+        np.testing.assert_allclose(value, np.quantile(values[inside], 0.9))
+
+
+def test_surprise_is_minus_log_of_the_share_as_large():
+    seen = np.array([2.0, 4.0, 1.0, 2.0])
+    got = metrics.surprise(np.array([0.0, 1.0, 2.0, 4.0, 9.0]), seen)
+    np.testing.assert_allclose(got, -np.log([1, 1, 3 / 4, 1 / 4, 1 / 4]))
+    between = metrics.surprise(np.array([3.0]), seen)
+    np.testing.assert_allclose(between, -np.log([3 / 4, 1 / 4]).mean())
+    # Whatever is seen, its own surprise is exponential with mean 1.
+    many = np.random.default_rng(0).normal(size=10_000)
+    own = metrics.surprise(many, many)
+    np.testing.assert_allclose([own.mean(), own.std()], 1.0, atol=0.01)
+    np.testing.assert_array_equal(metrics.surprise(np.exp(many), np.exp(many)), own)
 
 
 def test_smoothing_ignores_unknown_bins():

@@ -1,5 +1,6 @@
 """Measures of a reward against data, models and maps. NumPy in, numbers out."""
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -8,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float
 from scipy.interpolate import RegularGridInterpolator
 from scipy.ndimage import gaussian_filter
+from scipy.stats import binned_statistic_2d
 
 from diffreward.diffusion import Condition, pin, q_sample
 from diffreward.reward.alignment import Preset, align, alignment_loss
@@ -97,13 +99,23 @@ def visits(grid: Grid, positions: np.ndarray) -> np.ndarray:
     return np.histogram2d(*positions.T, bins=list(grid))[0]
 
 
-def mean_map(
-    grid: Grid, positions: np.ndarray, values: np.ndarray, *, min_count: int
+def value_map(
+    grid: Grid,
+    positions: np.ndarray,
+    values: np.ndarray,
+    *,
+    min_count: int,
+    quantile: float | None = None,
 ) -> np.ndarray:
-    """Mean value per bin; bins with fewer positions than ``min_count`` are NaN."""
-    count = visits(grid, positions)
-    total = np.histogram2d(*positions.T, bins=list(grid), weights=values)[0]
-    return np.where(count >= min_count, total / np.maximum(count, 1), np.nan)
+    """Mean or a quantile of the values (N,) at the positions (N, 2) in every bin.
+
+    Bins with fewer positions than ``min_count`` are NaN.
+    """
+    statistic = "mean" if quantile is None else partial(np.quantile, q=quantile)
+    x, y = positions.T
+    edges = list(grid)
+    found = binned_statistic_2d(x, y, values, statistic, bins=edges)  # pyright: ignore[reportArgumentType]
+    return np.where(visits(grid, positions) >= max(min_count, 1), found.statistic, np.nan)
 
 
 def smooth_map(values: np.ndarray, sigma: float) -> np.ndarray:
@@ -112,6 +124,16 @@ def smooth_map(values: np.ndarray, sigma: float) -> np.ndarray:
     weight = gaussian_filter(known.astype(float), sigma)
     total = gaussian_filter(np.where(known, values, 0.0), sigma)
     return np.where(known, total / np.maximum(weight, 1e-9), np.nan)
+
+
+def surprise(values: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """How rare values as large are among those seen (N,): -log of their share, in nats.
+
+    Increasing in the values and the same for any increasing scale of them. Linear between
+    values seen; from 0 at the least to log N at the largest, and constant beyond.
+    """
+    known, below = np.unique(np.sort(seen), return_index=True)
+    return np.interp(values, known, -np.log1p(-below / len(seen)))
 
 
 def look_up(
