@@ -33,7 +33,7 @@ STUDIES = (
     "clipped",
 )
 # Horizon of a plan, in the paper's settings and in ours for two cores.
-HORIZONS = {"halfcheetah": (4, 4), "hopper": (32, 8), "walker2d": (32, 8)}
+HORIZONS = {"halfcheetah": (4, 4), "hopper": (32, 8), "walker2d": (32, 4)}
 # Guidance scale and last guided level of the published rollouts.
 PAPER_GUIDANCE = {"halfcheetah": (0.5, 5), "hopper": (0.2, 10), "walker2d": (0.5, 5)}
 
