@@ -112,7 +112,8 @@ def get_config(argument: str = "umaze") -> ConfigDict:
 
 def _smoke(c: ConfigDict) -> None:
     c.goals = (1, 8)
-    c.data.base_transitions = c.data.expert_transitions = 20_000
+    # Enough held-out episodes (some 190) for a map.
+    c.data.base_transitions, c.data.expert_transitions = 100_000, 20_000
     c.model.width = 128
     c.base.steps, c.experts.steps = 600, 300
     c.rewards.steps, c.window_rewards.steps = 300, 300
@@ -121,8 +122,9 @@ def _smoke(c: ConfigDict) -> None:
         t.batch_size = 64
         t.checkpoint_every = 100
     c.evaluation.episodes = c.evaluation.windows = c.evaluation.plans = 48
-    c.evaluation.map_episodes = 60
-    c.evaluation.map_min_count = 4
+    # The tails of rewards trained this little are noise: over five seeds the upper decile
+    # has the peak of goal 1 up to 0.8 m away; the median, over eight, at most 0.28 m.
+    c.evaluation.map_quantile = 0.5
     c.evaluation.noises = 1
 
 
