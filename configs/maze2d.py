@@ -5,7 +5,7 @@
 Switches after the colon: a maze (umaze, open, medium, large) and a preset:
 
     cpu    (default) all eight goals in about ten minutes on two cores (U-maze)
-    smoke  every stage, two goals, about a minute; checks the path, not the figures
+    smoke  every stage, two goals, two minutes; checks the path, not the figures
     gpu    the cpu preset with larger networks, batches and more steps
     paper  the published settings: temporal U-Net, H=256, T=100, LeakyReLU window
            reward, base-mean evaluation (days on two cores)

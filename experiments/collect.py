@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.ticker import EngFormatter
 from tqdm import tqdm
 
 from configs.common import ConfigDict
@@ -221,6 +222,7 @@ def draw_curve(config: ConfigDict, folder: Path) -> None:
     axes[0].plot([p["step"] for p in points], [p["score"] for p in points], marker=".")
     axes[0].axhline(config.medium_score, linestyle="--", color="grey", label="medium")
     axes[0].set(xlabel="steps", ylabel="score (D4RL: expert 100)", title=config.task)
+    axes[0].xaxis.set_major_formatter(EngFormatter(sep=""))
     axes[0].legend()
     figures.save(fig, folder / "curve.png")
 

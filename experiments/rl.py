@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from matplotlib.ticker import EngFormatter
 from tqdm import tqdm
 
 from configs.common import ConfigDict, choose
@@ -369,6 +370,7 @@ def write_page(
                 steps, values.min(0), values.max(0), color=COLOURS[kind], alpha=0.2
             )
         ax.set(xlabel="steps", ylabel="true return", title=f"goal {goal}")
+        ax.xaxis.set_major_formatter(EngFormatter(sep=""))
         ax.grid(alpha=0.3)
     axes[0].legend(fontsize=7)
     figures.save(fig, workdir / "figures" / "learning.png")
