@@ -16,6 +16,8 @@ ALLOWED |= {name: {name} for name in ("train", "report", "measures")}
 ALLOWED["interop"] = {"data", "networks", "diffusion", "interop"}
 ALLOWED["extract"] |= {"train"}
 ALLOWED["cli"] = EVERYTHING
+# Modules below all packages; they import none of them.
+BOTTOM = {"types", "files", "text", "__version__"}
 FOREIGN = {"torch", "gym", "mujoco_py", "d4rl", "configs", "experiments", "tests"}
 
 
@@ -39,8 +41,14 @@ def test_packages_import_only_to_their_left(package):
             parts = name.split(".")
             assert parts[0] not in FOREIGN, f"{path} imports {name}"
             if parts[0] == "diffreward" and len(parts) > 1:
-                known = ALLOWED[package] | {"types", "__version__"}
+                known = ALLOWED[package] | BOTTOM
                 assert parts[1] in known, f"{path} imports {name}"
+
+
+@pytest.mark.parametrize("module", sorted(BOTTOM - {"__version__"}))
+def test_what_lies_below_imports_no_package(module):
+    ours = {n for n in imports(SOURCE / f"{module}.py") if n.startswith("diffreward")}
+    assert {n.split(".")[1] for n in ours if "." in n} <= BOTTOM
 
 
 def test_every_package_has_its_place():
