@@ -228,7 +228,8 @@ DAMAGE = {
         lambda f: edit(f, network=describe(InnerProductReward(TrajectoryMLP(8, 2)))),
         "cannot be rebuilt: the weights lack params/net/film/bias",
     ),
-    "other shape": (lambda f: edit(f, shape=[8, 5]), "the network needs"),
+    "other shape": (lambda f: edit(f, shape=[9, 6]), "the network needs"),
+    "other width": (lambda f: edit(f, shape=[8, 5]), "normaliser.scale has shape"),
 }
 
 

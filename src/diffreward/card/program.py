@@ -19,6 +19,7 @@ HEADER = '''"""Scores samples with the reward of this card. Needs NumPy only.
 python score.py samples.npy [scores.npy]      samples: (N, {shape}), in data units
 """
 
+import hashlib
 import json
 import sys
 from pathlib import Path
@@ -27,11 +28,14 @@ import numpy as np
 
 SHAPE = {shape_tuple}
 ROWS = {rows}
+WEIGHTS_SHA256 = "{blank}"
 
 
 def read_safetensors(path):
     """Tensors of a safetensors file: a JSON header of given length, then the bytes."""
     raw = Path(path).read_bytes()
+    if hashlib.sha256(raw).hexdigest() != WEIGHTS_SHA256:
+        raise ValueError(f"{{path}} is not the file this program was made with")
     start = 8 + int.from_bytes(raw[:8], "little")
     kinds = {{"F32": np.float32, "I32": np.int32, "BOOL": np.bool_, "F64": np.float64}}
     header = json.loads(raw[8:start])
@@ -44,7 +48,12 @@ def read_safetensors(path):
     return tensors
 
 
-W = read_safetensors(Path(__file__).with_name("weights.safetensors"))
+try:
+    W = read_safetensors(Path(__file__).with_name("weights.safetensors"))
+except (ValueError, OSError) as error:
+    if __name__ != "__main__":
+        raise
+    sys.exit(f"error: {{error}}")
 
 
 def reward(x, t):
@@ -76,19 +85,32 @@ def score(x, seed=0, noises=4):
 
 FOOTER = """
 
+def main(data, out=None):
+    \"\"\"Prints the scores of a file of samples, or writes them.\"\"\"
+    scores = score(np.load(data))
+    if out is not None:
+        np.save(out, scores)
+    else:
+        print("\\n".join(f"{value:.6g}" for value in scores))
+
+
 if __name__ == "__main__":
     if len(sys.argv) not in (2, 3):
         sys.exit(__doc__)
-    scores = score(np.load(sys.argv[1]))
-    if len(sys.argv) == 3:
-        np.save(sys.argv[2], scores)
-    else:
-        print("\\n".join(f"{value:.6g}" for value in scores))
+    try:
+        main(*sys.argv[1:])
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
 """
+
+BLANK = "0" * 64
+"""Stands in a program for the digest of weights that are not written yet."""
 
 
 def program(reward: Reward, shape: tuple[int, ...]) -> tuple[str, Mapping[str, Any]]:
     """Source of the program, and the constants it reads beside the parameters.
+
+    The source still lacks the digest of its weights, see :func:`seal`.
 
     Raises:
         NotExportable: if the network has no NumPy form.
@@ -104,6 +126,13 @@ def program(reward: Reward, shape: tuple[int, ...]) -> tuple[str, Mapping[str, A
 
     examples = (jnp.zeros((ROWS, *shape)), jnp.zeros(ROWS, jnp.int32))
     body, constants = numpy_source(batched, named, *examples)
-    header = HEADER.format(shape=", ".join(map(str, shape)), shape_tuple=shape, rows=ROWS)
+    header = HEADER.format(
+        shape=", ".join(map(str, shape)), shape_tuple=tuple(shape), rows=ROWS, blank=BLANK
+    )
     network = f"\n\ndef _network(x0, x1):\n{body}"
     return header + HELPERS + network + FOOTER, constants
+
+
+def seal(source: str, weights_sha256: str) -> str:
+    """The program, which then refuses all weights but those of the digest."""
+    return source.replace(BLANK, weights_sha256, 1)

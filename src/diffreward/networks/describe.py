@@ -1,6 +1,10 @@
 """Networks as plain data: a name and its settings, from which they are built again."""
 
 import dataclasses
+import functools
+import math
+import types
+import typing
 from typing import Any
 
 import flax.linen as nn
@@ -59,30 +63,91 @@ def describe(network: Any) -> dict[str, Any]:
     return {"name": name, **{k: _plain(v) for k, v in _fields(network).items()}}
 
 
-def build(description: dict[str, Any]) -> Any:
+def build(
+    description: dict[str, Any], *, layers: int | None = None, size: int | None = None
+) -> Any:
     """The network of a description.
 
+    Args:
+        description: from :func:`describe`, or anybody's.
+        layers: arrays that there are; a network of more blocks is refused before it is
+            built. No limit by default.
+        size: numbers in these arrays; no width may exceed it.
+
     Raises:
-        ValueError: for a name or a setting that does not exist.
+        ValueError: for a name or a setting that does not exist, or has another type.
     """
     settings = dict(description)
     name = settings.pop("name", None)
-    if name not in KNOWN:
+    if not isinstance(name, str) or name not in KNOWN:
         raise ValueError(f"unknown network {name!r}; known are {', '.join(sorted(KNOWN))}")
-    settings = {
-        k: build(v) if isinstance(v, dict) else tuple(v) if isinstance(v, list) else v
-        for k, v in settings.items()
-    }
+    kinds = _kinds(KNOWN[name])
+    blocks = 1
+    for key, value in settings.items():
+        if key not in kinds:
+            raise ValueError(f"network {name}: unknown setting {key!r}")
+        if kinds[key] is nn.Module:
+            if not isinstance(value, dict):
+                raise ValueError(f"network {name}: {key} must be a network, got {value!r}")
+            settings[key] = build(value, layers=layers, size=size)
+            if not isinstance(settings[key], nn.Module):
+                raise ValueError(f"network {name}: {key} cannot be {value['name']}")
+            continue
+        settings[key] = value = tuple(value) if isinstance(value, list) else value
+        if not _is(value, kinds[key]):
+            raise ValueError(f"network {name}: {key} cannot be {value!r}"[:200])
+        if key == "scales":
+            continue
+        numbers = value if isinstance(value, tuple) else (value,)
+        if size is not None and any(type(n) is int and n > size for n in numbers):
+            raise ValueError(f"network {name}: {key} is more than the weights have")
+        if isinstance(value, tuple):
+            blocks *= len(value)
+        elif key in ("depth", "blocks"):
+            blocks *= value
+    if layers is not None and blocks > layers:
+        raise ValueError(f"network {name}: {blocks} blocks, but the weights have {layers}")
     try:
         return KNOWN[name](**settings)
     except TypeError as error:
         raise ValueError(f"network {name}: {error}") from error
 
 
+@functools.cache
+def _kinds(network: Any) -> dict[str, Any]:
+    """Types of a network's settings."""
+    hints = typing.get_type_hints(network)
+    if not issubclass(network, nn.Module):
+        return {name: hints[name] for name in network._fields}
+    names = [f.name for f in dataclasses.fields(network)]
+    return {name: hints[name] for name in names if name not in HIDDEN}
+
+
+def _is(value: Any, kind: Any) -> bool:
+    """Whether a setting has its type; whole numbers are never negative."""
+    options, origin = typing.get_args(kind), typing.get_origin(kind)
+    if origin in (typing.Union, types.UnionType):
+        return any(_is(value, option) for option in options)
+    if origin is typing.Literal:
+        return isinstance(value, str) and value in options
+    if origin is not None:
+        return (
+            isinstance(value, tuple)
+            and len(value) > 0
+            and all(_is(part, options[0]) for part in value)
+        )
+    if kind is float:
+        return type(value) in (int, float) and math.isfinite(value)
+    return type(value) is kind and (kind is not int or value >= 0)
+
+
+HIDDEN = ("parent", "name")
+"""Fields of every module that are no settings."""
+
+
 def _fields(network: Any) -> dict[str, Any]:
     if isinstance(network, nn.Module):
-        hidden = ("parent", "name")
-        names = [f.name for f in dataclasses.fields(network) if f.name not in hidden]
+        names = [f.name for f in dataclasses.fields(network) if f.name not in HIDDEN]
         return {name: getattr(network, name) for name in names}
     return network._asdict()
 
