@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.ticker import EngFormatter
 from tqdm import tqdm
 
 from configs.common import ConfigDict
 from diffreward import data as d
 from diffreward import report
 from diffreward.report import figures
+from diffreward.report.canvas import EngFormatter
 from experiments import launch
 
 REPLAY = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")

@@ -9,6 +9,7 @@ from configs.common import ConfigDict
 from diffreward.data import body_segments
 from diffreward.report import figures, markdown, write_json
 from diffreward.report.films import film
+from diffreward.report.tables import Markup
 from experiments.locomotion_evaluate import read
 
 MEANING = {
@@ -83,7 +84,7 @@ def collected(results: list[dict[str, Any]]) -> str:
     lines = [(n, MEANING[n], *(cell(r, n) for r in results)) for n in names]
     for name in ("unsteered", "discriminator", "paper"):
         scores = (f"{PAPER[r['task']][name]:.1f}" for r in results)
-        lines.append((f"*published, {name}*", "recalled, not verified", *scores))
+        lines.append((Markup(f"*published, {name}*"), "recalled, not verified", *scores))
     return f"""# Relative rewards in locomotion
 
 {markdown(("method", "", *(r["task"] for r in results)), lines)}

@@ -12,13 +12,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from matplotlib.ticker import EngFormatter
 from tqdm import tqdm
 
 from configs.common import ConfigDict, choose
 from diffreward import data as d
 from diffreward import measures, report
 from diffreward.report import figures
+from diffreward.report.canvas import EngFormatter
 from diffreward.reward import metrics
 from diffreward.steer import stepwise, wrappers
 from diffreward.types import Params

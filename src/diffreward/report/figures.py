@@ -1,15 +1,13 @@
 """Figures from arrays and records. No computation of results here."""
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib as mpl
+import numpy as np
 
-mpl.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402
-import numpy as np  # noqa: E402
-from matplotlib.axes import Axes  # noqa: E402
-from matplotlib.figure import Figure  # noqa: E402
+from diffreward import files
+from diffreward.report.canvas import Axes, Figure
 
 REWARD_MAP = "viridis"
 BASE, STEERED, EXPERT = "#9a9a9a", "#d1495b", "#00798c"
@@ -61,9 +59,8 @@ def draw_plans(
 def grid_of(count: int, columns: int, size: float = 2.3) -> tuple[Figure, list[Axes]]:
     """A figure of ``count`` square axes."""
     rows = -(-count // columns)
-    fig, axes = plt.subplots(
-        rows, columns, figsize=(size * columns, size * rows), squeeze=False
-    )
+    fig = Figure(figsize=(size * columns, size * rows))
+    axes = fig.subplots(rows, columns, squeeze=False)
     flat = list(axes.flat)
     for ax in flat[count:]:
         ax.axis("off")
@@ -92,11 +89,9 @@ def lines(
 
 
 def save(fig: Figure, path: Path) -> Path:
-    """Writes a PNG whole or not at all, and frees the figure."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial.png")
+    """Writes a PNG, whole or not at all."""
     fig.tight_layout()
-    fig.savefig(partial, dpi=150)
-    partial.replace(path)
-    plt.close(fig)
+    picture = io.BytesIO()
+    fig.savefig(picture, dpi=150, format="png")
+    files.write_bytes(path, picture.getvalue())
     return path

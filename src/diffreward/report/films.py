@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
 from jaxtyping import Float
-from matplotlib.animation import FuncAnimation, PillowWriter
-from matplotlib.collections import LineCollection
+
+from diffreward import files
+from diffreward.report.canvas import Figure, FuncAnimation, LineCollection, PillowWriter
 
 VIEW = 2.5
 """Half of the width that is seen, metres; the camera follows the body."""
@@ -33,7 +33,8 @@ def film(
     if not bodies:
         raise ValueError("film: no bodies given")
     count = max(len(frames) for frames in bodies.values())
-    fig, axes = plt.subplots(len(bodies), 1, figsize=(6, 1.6 * len(bodies)), squeeze=False)
+    fig = Figure(figsize=(6, 1.6 * len(bodies)))
+    axes = fig.subplots(len(bodies), 1, squeeze=False)
     lines = []
     for ax, name in zip(axes[:, 0], bodies, strict=True):
         ax.set_ylim(-0.1, 1.7)
@@ -53,9 +54,6 @@ def film(
             ax.set_xlim(middle - VIEW, middle + VIEW)
         return lines
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.stem}.partial.gif")
     writer = PillowWriter(fps=frames_per_second)
-    FuncAnimation(fig, draw, frames=count, blit=False).save(partial, writer=writer, dpi=80)
-    plt.close(fig)
-    partial.replace(path)
+    with files.writing(path) as made:
+        FuncAnimation(fig, draw, frames=count, blit=False).save(made, writer=writer, dpi=80)
