@@ -202,6 +202,20 @@ def test_only_marked_folders_are_deleted(tmp_path):
     assert not (tmp_path / "ours").exists()
 
 
+def test_a_folder_is_emptied_and_keeps_its_mark(tmp_path):
+    (tmp_path / "ours").mkdir()
+    with pytest.raises(ValueError, match="not deleted"):
+        files.clear(tmp_path / "ours")
+    files.mark(tmp_path / "ours")
+    (tmp_path / "ours" / "a").mkdir()
+    (tmp_path / "theirs").write_text("precious")
+    for name in ("b", "a/c"):
+        (tmp_path / "ours" / name).symlink_to(tmp_path / "theirs")
+    files.clear(tmp_path / "ours")
+    assert [p.name for p in (tmp_path / "ours").iterdir()] == [files.MARK]
+    assert (tmp_path / "theirs").read_text() == "precious"
+
+
 def test_a_folder_has_one_process(tmp_path):
     with (
         files.claim(tmp_path / "run"),

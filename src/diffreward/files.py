@@ -423,15 +423,31 @@ def is_marked(folder: Path) -> bool:
     return not folder.is_symlink() and (folder / MARK).is_file()
 
 
-def discard(path: Path) -> None:
-    """Deletes a folder that carries our mark; anything else stays.
+def clear(folder: Path) -> None:
+    """Empties a folder that carries our mark, which stays: files first, then folders.
 
     Raises:
         ValueError: if it does not carry it.
     """
-    if not is_marked(path):
-        raise ValueError(f"{path} was not made by this program and is not deleted")
-    shutil.rmtree(path)
+    if not is_marked(folder):
+        raise ValueError(f"{folder} was not made by this program and is not deleted")
+    is_folder = lambda path: path.is_dir() and not path.is_symlink()
+    for path in sorted(folder.iterdir(), key=is_folder):
+        if is_folder(path):
+            shutil.rmtree(path)
+        elif path.name != MARK:
+            path.unlink()
+
+
+def discard(folder: Path) -> None:
+    """Deletes a folder that carries our mark, the mark last; anything else stays.
+
+    Raises:
+        ValueError: if it does not carry it.
+    """
+    clear(folder)
+    (folder / MARK).unlink()
+    folder.rmdir()
 
 
 @contextlib.contextmanager

@@ -1,15 +1,25 @@
 """What the commands do."""
 
 import argparse
-import shutil
+import hashlib
+import io
+import json
+from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 
-from diffreward import card
+from diffreward import card, files
 from diffreward.cli.measure import measure
 from diffreward.cli.models import Checkpoint, open_checkpoint
 from diffreward.cli.page import page
+from diffreward.cli.places import (
+    check_card_place,
+    check_scores_place,
+    claimed,
+    work_folder,
+)
 from diffreward.cli.samples import Samples, fit_normaliser, read_samples
 from diffreward.data import Normaliser, normalise, split_episodes
 from diffreward.diffusion import (
@@ -18,37 +28,56 @@ from diffreward.diffusion import (
     detect_prediction,
     pinned_observations,
 )
-from diffreward.extract import FitSettings, Source, fit
+from diffreward.extract import FitSettings, OtherRun, Source, fit, run_record
 from diffreward.report import markdown
-from diffreward.reward import make_pair
+from diffreward.reward import Pair, make_pair, relative_score
+from diffreward.text import say
 
 SURE = 0.95
 """Confidence from which a detected kind of prediction is taken."""
+GROUPS = 3
+"""Held-out episodes that the measures need at least."""
 
 
 def extract(args: argparse.Namespace) -> None:
     """Two checkpoints and samples in, a card out."""
-    if args.out.exists() and not args.replace:
+    for told in (args.base_prediction, args.expert_prediction):
+        if told is not None:
+            check_prediction(told)
+    inputs = [p for p in (args.base, args.expert, args.data, args.expert_data) if p]
+    check_card_place(args.out, inputs, replace=args.replace)
+    work = work_folder(args.out)
+    if args.out.exists() and not (args.replace or files.is_marked(work)):
         raise ValueError(f"{args.out} exists; choose another --out or give --replace")
-    samples = read_samples(args.data, args.horizon)
-    expert_samples = _expert_samples(args, samples)
+    with files.recorded(), claimed(work, restart=args.restart):
+        _extract(args, work)
+
+
+def _extract(args: argparse.Namespace, work: Path) -> None:
+    """The work of :func:`extract`, in a folder of its own beside the card."""
+    samples, data = _read(args.data, args.horizon)
+    expert_samples, expert_data = _expert_samples(args, samples)
     normaliser = fit_normaliser(args.normaliser, samples)
-    base, expert = (
-        _labelled(
-            open_checkpoint(getattr(args, name), samples.shape),
+    opened = {}
+    for name in ("base", "expert"):
+        opened[name] = _open(
+            getattr(args, name),
             getattr(args, f"{name}_prediction"),
             samples,
             normaliser,
             args.seed,
         )
-        for name in ("base", "expert")
-    )
+    base, expert = (opened[name][0] for name in ("base", "expert"))
+    provenance: dict[str, Any] = {name: about for name, (_, about) in opened.items()}
     pair = make_pair(base.model(normaliser), expert.model(normaliser))
     pinned = _pinned(args.pin_first, samples.shape)
 
     rows = _split(samples, args.seed)
+    test = rows["test"][:: max(1, len(rows["test"]) // args.test_samples)]
+    _check_groups(samples, test)
     x = samples.x if normaliser is None else normalise(normaliser, samples.x)
-    _say(
+    _check_difference(pair, x[test])
+    say(
         f"{len(rows['train'])} samples to learn from, {len(rows['test'])} held out, "
         f"{pair.schedule.num_steps} noise levels"
     )
@@ -62,11 +91,33 @@ def extract(args: argparse.Namespace) -> None:
         steps_per_dispatch=50,
     )
     source = Source(pair=pair, base=x[rows["train"]], pinned=pinned, normaliser=normaliser)
+    method = "gradient_alignment"
+    # Where a folder lies is no part of what it is.
+    models = {n: {k: v for k, v in provenance[n].items() if k != "path"} for n in opened}
+    run = run_record(method, source, settings, args.seed, models)
+    provenance |= {
+        "data": data,
+        **({} if expert_data is None else {"expert data": expert_data}),
+        "settings": {"steps": args.steps, "batch size": args.batch_size, "seed": args.seed},
+        "normaliser": args.normaliser,
+        "run": hashlib.sha256(json.dumps(run).encode()).hexdigest(),
+    }
+    if args.out.exists() and not args.replace:
+        # Stopped after the card was written, before its work folder was removed.
+        if card.read_card(args.out)["provenance"].get("run") != provenance["run"]:
+            raise ValueError(f"{args.out} exists; choose another --out or give --replace")
+        files.discard(work)
+        say(page(args.out))
+        return
     # The run stands beside the card until the card does: an interrupted one goes on.
-    work = args.out.with_name(args.out.name + ".training")
-    reward = fit("gradient_alignment", source, settings, seed=args.seed, workdir=work)
-    _say("measuring")
-    test = rows["test"][:: max(1, len(rows["test"]) // args.test_samples)]
+    try:
+        reward = fit(method, source, settings, seed=args.seed, workdir=work, models=models)
+    except OtherRun as other:
+        raise ValueError(
+            f"{work} holds unfinished work of another run: {other.difference}; finish it "
+            "with its own arguments, choose another --out, or give it up with --restart"
+        ) from None
+    say("measuring")
     found = measure(
         reward,
         pair,
@@ -77,13 +128,6 @@ def extract(args: argparse.Namespace) -> None:
         pinned=pinned,
         seed=args.seed,
     )
-    provenance = {
-        "base": base.provenance(),
-        "expert": expert.provenance(),
-        "data": {"source": samples.source, "sha256": card.sha256(args.data)},
-        "settings": {"steps": args.steps, "batch size": args.batch_size, "seed": args.seed},
-        "normaliser": args.normaliser,
-    }
     figure = found.draw(work)
     reward.save(
         args.out,
@@ -94,13 +138,15 @@ def extract(args: argparse.Namespace) -> None:
         figures={figure.name: figure},
         replace=args.replace,
     )
-    shutil.rmtree(work)
-    _say(page(args.out))
+    files.discard(work)
+    say(page(args.out))
 
 
 def score(args: argparse.Namespace) -> None:
     """One number per sample, printed or written."""
-    reward, about = card.load(args.card), card.read_card(args.card)
+    if args.out is not None:
+        check_scores_place(args.out, [args.data, args.card])
+    reward, about = card.open_card(args.card)
     samples = read_samples(args.data, args.horizon or about["shape"][0])
     if list(samples.shape) != about["shape"]:
         raise ValueError(
@@ -109,15 +155,16 @@ def score(args: argparse.Namespace) -> None:
         )
     values = card.score_samples(reward, samples.x, seed=args.seed, num_noises=args.noises)
     if args.out is None:
-        _say("\n".join(f"{value:.6g}" for value in values))
+        say("\n".join(f"{value:.6g}" for value in values))
     else:
-        np.save(args.out, values)
+        array = io.BytesIO()
+        np.save(array, values)
+        files.write_bytes(args.out, array.getvalue())
 
 
 def report(args: argparse.Namespace) -> None:
     """The card as a page; damaged cards are refused."""
-    card.load(args.card)
-    _say(page(args.card))
+    say(page(args.card))
 
 
 def detect(args: argparse.Namespace) -> None:
@@ -127,10 +174,58 @@ def detect(args: argparse.Namespace) -> None:
     checkpoint = open_checkpoint(args.model, samples.shape)
     found = _detect(checkpoint, samples, normaliser, args.seed)
     rows = [[kind, share] for kind, share in found.explained.items()]
-    _say(markdown(["read as", "explained beyond mean and variance (1: all)"], rows))
-    _say(f"{found.prediction}, confidence {found.confidence:.2f}")
+    say(markdown(["read as", "explained beyond mean and variance (1: all)"], rows))
+    say(f"{found.prediction}, confidence {found.confidence:.2f}")
     if checkpoint.prediction is not None:
-        _say(f"the checkpoint says: {checkpoint.prediction}")
+        say(f"the checkpoint says: {checkpoint.prediction}")
+
+
+def _read(path: Path, horizon: int | None) -> tuple[Samples, dict[str, Any]]:
+    """Samples, and what the card says of them: digests of the very bytes they are from."""
+    with files.recorded() as used:
+        samples = read_samples(path, horizon)
+    digest = files.digest(used, path) if used else card.sha256(path)
+    return samples, {"source": samples.source, "sha256": digest}
+
+
+def _open(
+    path: Path,
+    told: str | None,
+    samples: Samples,
+    normaliser: Normaliser | None,
+    seed: int,
+) -> tuple[Checkpoint, dict[str, Any]]:
+    """The same for a checkpoint."""
+    with files.recorded() as used:
+        checkpoint = open_checkpoint(path, samples.shape)
+    checkpoint = _labelled(checkpoint, told, samples, normaliser, seed)
+    about = checkpoint.provenance()
+    if used:
+        about["sha256"] = files.digest(used, path)
+    return checkpoint, about
+
+
+def _check_groups(samples: Samples, test: np.ndarray) -> None:
+    count = len(np.unique(samples.group[test]))
+    if count < GROUPS:
+        raise ValueError(
+            f"{samples.source}: {count} of its episodes are held out, measuring needs "
+            f"{GROUPS}; give more data, or more --test-samples"
+        )
+
+
+def _check_difference(pair: Pair, x: np.ndarray) -> None:
+    """Two models that answer alike have no reward; better said before the training."""
+    few = np.asarray(x[:8], np.float32)
+    levels = np.linspace(0, pair.schedule.num_steps - 1, len(few)).astype(np.int32)
+    found = jax.jit(jax.vmap(lambda x, t: relative_score(pair, x, t)))(few, levels)
+    if not np.isfinite(found).all():
+        raise ValueError("the models answer samples of the data with numbers not finite")
+    if not np.any(found):
+        raise ValueError(
+            "base and expert are the same model: their scores differ nowhere, so there is "
+            "no reward; check --base and --expert"
+        )
 
 
 def _labelled(
@@ -153,7 +248,7 @@ def _labelled(
             f"(best: {found.prediction}, confidence {found.confidence:.2f}); give "
             "--base-prediction or --expert-prediction, and check --normaliser"
         )
-    _say(
+    say(
         f"{checkpoint.path} predicts {found.prediction} (confidence {found.confidence:.2f})"
     )
     return checkpoint._replace(prediction=found.prediction, confidence=found.confidence)
@@ -169,16 +264,18 @@ def _detect(
     return detect_prediction(model.apply, model.process, x, jax.random.key(seed))
 
 
-def _expert_samples(args: argparse.Namespace, samples: Samples) -> np.ndarray | None:
+def _expert_samples(
+    args: argparse.Namespace, samples: Samples
+) -> tuple[np.ndarray | None, dict[str, Any] | None]:
     if args.expert_data is None:
-        return None
-    others = read_samples(args.expert_data, args.horizon)
+        return None, None
+    others, about = _read(args.expert_data, args.horizon)
     if others.shape != samples.shape:
         raise ValueError(
             f"samples of {samples.source} are shaped {samples.shape}, those of "
             f"{others.source} {others.shape}"
         )
-    return others.x[:: max(1, len(others.x) // args.test_samples)]
+    return others.x[:: max(1, len(others.x) // args.test_samples)], about
 
 
 def _pinned(act_dim: int | None, shape: tuple[int, ...]) -> jax.Array | None:
@@ -198,7 +295,3 @@ def _split(samples: Samples, seed: int) -> dict[str, np.ndarray]:
     except ValueError as error:
         raise ValueError(f"{samples.source}: {error}") from error
     return {k: np.flatnonzero(np.isin(samples.group, g)) for k, g in groups.items()}
-
-
-def _say(text: str) -> None:
-    print(text, flush=True)  # noqa: T201

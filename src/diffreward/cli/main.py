@@ -1,13 +1,13 @@
-"""Arguments of the commands."""
+"""Arguments of the commands, and what they say when something is wrong."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
+from typing import Any
 
-from diffreward import __version__
-from diffreward.cli import commands
-from diffreward.cli.samples import NORMALISERS
+from diffreward import __version__, text
+from diffreward.cli.arguments import Parser, path, positive, whole
 
 HELP = """Extract, measure and use the reward that separates two diffusion models.
 
@@ -15,22 +15,83 @@ HELP = """Extract, measure and use the reward that separates two diffusion model
   diffreward score card samples.npy
   diffreward report card
 """
+NORMALISERS = ("limits", "gaussian", "none")
+MOST = 2**31 - 1
+INTERRUPTED, CLOSED = 130, 141
+"""Exit statuses of Ctrl-C and of a reader that went away, as the shell has them."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns its exit status."""
-    args = parser().parse_args(argv)
     try:
-        args.run(args)
-    except (ValueError, OSError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)  # noqa: T201
-        return 1
+        try:
+            return _run(argv)
+        except BrokenPipeError:
+            raise
+        except KeyboardInterrupt as error:
+            text.say(f"interrupted; {error}".strip("; "), sys.stderr)
+            return INTERRUPTED
+        except Exception as error:
+            said = _expected(error)
+            if said is None:
+                raise
+            text.complain(said)
+            return 1
+    except BrokenPipeError:
+        # Whoever read this has seen enough. Python would complain on its way out.
+        sink = os.open(os.devnull, os.O_WRONLY)
+        for stream in filter(None, (sys.stdout, sys.stderr)):
+            os.dup2(sink, stream.fileno())
+        return CLOSED
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    try:
+        args = parser().parse_args(argv)
+    except SystemExit:  # of --help, which may be read through a pipe
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        raise
+    # Only now, for these take seconds to import.
+    import jax
+
+    if jax.config.jax_enable_x64:
+        text.say("note: JAX_ENABLE_X64 is set aside; models are float32", sys.stderr)
+        jax.config.update("jax_enable_x64", False)
+    try:
+        jax.devices()
+    except RuntimeError as error:
+        told = os.environ.get("JAX_PLATFORMS", "")
+        raise ValueError(f"JAX_PLATFORMS={told} finds no device here: {error}") from error
+    from diffreward.cli import commands
+
+    getattr(commands, args.run)(args)
     return 0
 
 
-def parser() -> argparse.ArgumentParser:
+def _expected(error: Exception) -> Any:
+    """What is said of an error that is none of the program's; None of a fault of ours."""
+    if isinstance(error, ValueError | OSError):
+        return error
+    if isinstance(error, MemoryError):
+        return (
+            "there is not enough memory; use fewer or smaller samples, or a smaller batch"
+        )
+    if "jax" in sys.modules:
+        from jax.errors import JaxRuntimeError
+
+        if isinstance(error, JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error):
+            return _expected(MemoryError())
+        from diffreward.train import Diverged
+
+        if isinstance(error, Diverged):
+            return error
+    return None
+
+
+def parser() -> Parser:
     """The parser of all commands."""
-    top = argparse.ArgumentParser(
+    top = Parser(
         prog="diffreward",
         description=HELP,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -43,15 +104,20 @@ def parser() -> argparse.ArgumentParser:
         help="learn the reward that separates two checkpoints, and save it as a card",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    extract.set_defaults(run=commands.extract)
-    extract.add_argument("--base", type=Path, required=True, help="checkpoint")
-    extract.add_argument("--expert", type=Path, required=True, help="checkpoint")
+    extract.set_defaults(run="extract")
+    extract.add_argument("--base", type=path, required=True, help="checkpoint")
+    extract.add_argument("--expert", type=path, required=True, help="checkpoint")
     _data(extract, required=True)
     extract.add_argument(
-        "--expert-data", type=Path, help="samples of the expert, to measure the ranking"
+        "--expert-data", type=path, help="samples of the expert, to measure the ranking"
     )
-    extract.add_argument("--out", type=Path, required=True, help="folder of the card")
+    extract.add_argument("--out", type=path, required=True, help="folder of the card")
     extract.add_argument("--replace", action="store_true", help="overwrite a card")
+    extract.add_argument(
+        "--restart",
+        action="store_true",
+        help="give up the steps of an interrupted run of the same --out",
+    )
     extract.add_argument(
         "--normaliser",
         choices=NORMALISERS,
@@ -65,47 +131,60 @@ def parser() -> argparse.ArgumentParser:
         )
     extract.add_argument(
         "--pin-first",
-        type=int,
+        type=whole(0, MOST),
         metavar="ACT_DIM",
         help="the first observation (entries from ACT_DIM on) is a condition",
     )
-    extract.add_argument("--steps", type=int, default=4000, help="optimiser steps")
-    extract.add_argument("--batch-size", type=int, default=128)
-    extract.add_argument("--learning-rate", type=float, default=1e-3)
-    extract.add_argument("--width", type=int, default=128, help="of the reward network")
-    extract.add_argument("--depth", type=int, default=3, help="of the reward network")
     extract.add_argument(
-        "--test-samples", type=int, default=512, help="held-out samples to measure on"
+        "--steps", type=whole(1, 10**9), default=4000, help="optimiser steps"
     )
-    extract.add_argument("--seed", type=int, default=0)
+    extract.add_argument("--batch-size", type=whole(1, 2**20), default=128)
+    extract.add_argument("--learning-rate", type=positive, default=1e-3)
+    extract.add_argument(
+        "--width", type=whole(1, 2**16), default=128, help="of the reward network"
+    )
+    extract.add_argument(
+        "--depth", type=whole(1, 1000), default=3, help="of the reward network"
+    )
+    extract.add_argument(
+        "--test-samples",
+        type=whole(3, MOST),
+        default=512,
+        help="held-out samples to measure on",
+    )
+    extract.add_argument("--seed", type=whole(0, 2**32 - 1), default=0)
 
     score = kinds.add_parser("score", help="score samples with a card")
-    score.set_defaults(run=commands.score)
-    score.add_argument("card", type=Path)
-    score.add_argument("data", type=Path, help="samples: .npy, .npz or D4RL .hdf5")
-    score.add_argument("--horizon", type=int, help="steps per sample of an .hdf5 file")
-    score.add_argument("--out", type=Path, help="write .npy instead of printing")
-    score.add_argument("--noises", type=int, default=4, help="noises per level")
-    score.add_argument("--seed", type=int, default=0)
+    score.set_defaults(run="score")
+    score.add_argument("card", type=path)
+    score.add_argument("data", type=path, help="samples: .npy, .npz or D4RL .hdf5")
+    score.add_argument(
+        "--horizon", type=whole(1, MOST), help="steps per sample of an .hdf5 file"
+    )
+    score.add_argument("--out", type=path, help="write .npy instead of printing")
+    score.add_argument("--noises", type=whole(1, 2**16), default=4, help="noises per level")
+    score.add_argument("--seed", type=whole(0, 2**32 - 1), default=0)
 
     report = kinds.add_parser("report", help="what a card says of itself, as Markdown")
-    report.set_defaults(run=commands.report)
-    report.add_argument("card", type=Path)
+    report.set_defaults(run="report")
+    report.add_argument("card", type=path)
 
     detect = kinds.add_parser("detect", help="what does a checkpoint predict?")
-    detect.set_defaults(run=commands.detect)
-    detect.add_argument("--model", type=Path, required=True, help="checkpoint")
+    detect.set_defaults(run="detect")
+    detect.add_argument("--model", type=path, required=True, help="checkpoint")
     _data(detect, required=True)
     detect.add_argument("--normaliser", choices=NORMALISERS, default="none")
-    detect.add_argument("--seed", type=int, default=0)
+    detect.add_argument("--seed", type=whole(0, 2**32 - 1), default=0)
     return top
 
 
 def _data(parser: argparse.ArgumentParser, required: bool) -> None:
     parser.add_argument(
         "--data",
-        type=Path,
+        type=path,
         required=required,
         help="clean samples: .npy, .npz or D4RL .hdf5",
     )
-    parser.add_argument("--horizon", type=int, help="steps per sample of an .hdf5 file")
+    parser.add_argument(
+        "--horizon", type=whole(1, MOST), help="steps per sample of an .hdf5 file"
+    )

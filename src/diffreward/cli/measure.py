@@ -1,16 +1,17 @@
 """What a card says about its reward, measured on samples no one trained on."""
 
+import io
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import matplotlib.pyplot as plt
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from diffreward import measures
+from diffreward import files, measures
 from diffreward.card import Reward, score_samples
+from diffreward.report.canvas import Figure
 from diffreward.reward import (
     Pair,
     agreement,
@@ -33,7 +34,8 @@ class Findings(NamedTuple):
 
     def draw(self, folder: Path) -> Path:
         """Explained and unexplainable share per level; reward against log ratio."""
-        figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+        figure = Figure(figsize=(9, 3.6), layout="constrained")
+        left, right = figure.subplots(1, 2)
         explained = self.measures["explained_by_level"]
         left.plot(explained, label="explained by the reward")
         left.plot(self.measures["curl_by_level"], label="curl: no reward can explain it")
@@ -43,10 +45,10 @@ class Findings(NamedTuple):
         right.set(xlabel="reward (nats)", ylabel="training-free log ratio (nats)")
         value = self.measures["agreement_correlation"][0]
         right.set_title(f"correlation {value:.2f}")
-        path = folder / "measures.png"
-        figure.savefig(path, dpi=120)
-        plt.close(figure)
-        return path
+        picture = io.BytesIO()
+        figure.savefig(picture, dpi=120, format="png")
+        files.write_bytes(folder / "measures.png", picture.getvalue())
+        return folder / "measures.png"
 
 
 def measure(

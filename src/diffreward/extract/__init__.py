@@ -2,6 +2,7 @@
 
 from diffreward.card import Reward
 from diffreward.extract.loss_gap import WEIGHTINGS
+from diffreward.extract.run import OtherRun, has_steps, run_record
 from diffreward.extract.source import FitSettings, Preferences, Source
 from diffreward.extract.truth import (
     Agreement,
@@ -19,6 +20,7 @@ __all__ = [
     "Agreement",
     "Comparison",
     "FitSettings",
+    "OtherRun",
     "Preferences",
     "Reward",
     "Source",
@@ -27,4 +29,6 @@ __all__ = [
     "exact_pair",
     "exact_source",
     "fit",
+    "has_steps",
+    "run_record",
 ]

@@ -17,6 +17,8 @@ from diffreward.train import Task, fit, make_optimiser
 from diffreward.types import Mask, Params, PRNGKey
 
 EMA_DECAY = 0.995
+SAVE_SECONDS = 5.0
+"""What an interrupted run loses at most, beside one dispatch."""
 
 
 class Noised(NamedTuple):
@@ -105,6 +107,7 @@ def optimise(
             steps_per_dispatch=min(settings.steps, settings.steps_per_dispatch),
             log_every=settings.steps_per_dispatch,
             checkpoint_every=settings.steps,
+            checkpoint_seconds=None if workdir is None else SAVE_SECONDS,
             progress=settings.progress,
         )
         return jax.device_get(state.ema_params)

@@ -1,7 +1,8 @@
 """Extractors by name."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from diffreward.card import Reward
 from diffreward.extract.density import ito_log_ratio, ode_log_ratio
@@ -10,6 +11,7 @@ from diffreward.extract.gradient_alignment import gradient_alignment
 from diffreward.extract.labels import bradley_terry, discriminator, return_regression
 from diffreward.extract.loss_gap import loss_gap
 from diffreward.extract.potential import line_potential
+from diffreward.extract.run import open_run, run_record
 from diffreward.extract.source import FitSettings, Source, check
 
 Extractor = Callable[[Source, FitSettings, int, Path | None], Reward]
@@ -27,6 +29,9 @@ EXTRACTORS: dict[str, Extractor] = {
     "energy_pair": energy_pair,
 }
 
+UNTRAINED = ("loss_gap", "ode_log_ratio", "ito_log_ratio", "line_integral")
+"""Extractors that have no run."""
+
 DEFAULT = FitSettings()
 
 
@@ -37,6 +42,7 @@ def fit(
     *,
     seed: int = 0,
     workdir: str | Path | None = None,
+    models: Mapping[str, Any] | None = None,
 ) -> Reward:
     """Extracts a reward with the named method.
 
@@ -48,16 +54,21 @@ def fit(
         workdir: folder of the training run, which a later call with the same arguments
             resumes; a temporary one by default. Extractors that train nothing write
             nothing.
+        models: what the models of the pair are, for the record of the run; see
+            :func:`diffreward.extract.run.run_record`.
 
     Returns:
         The reward, in nats up to an offset per level where the method allows it.
 
     Raises:
-        ValueError: for an unknown extractor, or a source without what it needs.
+        ValueError: for an unknown extractor, a source without what it needs, or a
+            ``workdir`` that holds steps of another run.
     """
     if extractor not in EXTRACTORS:
         names = ", ".join(EXTRACTORS)
         raise ValueError(f"unknown extractor {extractor!r}; use one of: {names}")
     check(extractor, source)
     folder = None if workdir is None else Path(workdir)
+    if folder is not None and extractor not in UNTRAINED:
+        open_run(folder, run_record(extractor, source, settings, seed, models))
     return EXTRACTORS[extractor](source, settings, seed, folder)

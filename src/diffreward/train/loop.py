@@ -1,6 +1,7 @@
 """The training loop: the only one, shared by every stage."""
 
 import functools
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,7 @@ def fit(
     steps_per_dispatch: int = 50,
     log_every: int = 100,
     checkpoint_every: int = 1000,
+    checkpoint_seconds: float | None = None,
     evaluate: Callable[[TrainState], dict[str, Any]] | None = None,
     evaluate_every: int = 1000,
     progress: bool = True,
@@ -82,6 +84,9 @@ def fit(
         steps_per_dispatch: steps per compiled call; a remainder compiles once more.
         log_every: steps between rows of metrics.
         checkpoint_every: steps between checkpoints.
+        checkpoint_seconds: a checkpoint is also made at the first end of a dispatch that
+            comes this long after the last. Not with several processes, whose clocks
+            differ.
         evaluate: maps a state to values to record; it must not keep the state, whose
             buffers the next dispatch reuses.
         evaluate_every: steps between evaluations.
@@ -166,7 +171,8 @@ def fit(
                     means = {k: v.mean(0, dtype=np.float64) for k, v in values.items()}
                     recorder.write(after, means, "train")
 
-            unsettled = None
+            unsettled, saved = None, time.monotonic()
+            patience = checkpoint_seconds if jax.process_count() == 1 else None
             while step < steps:
                 before = step
                 if feed and (fresh := feed(before)) is not fed:
@@ -180,7 +186,9 @@ def fit(
                     settle(*unsettled)
                 unsettled = (before, step, metrics)
                 probe = evaluate if _due(evaluate_every, before, step, steps) else None
-                saving = _due(checkpoint_every, before, step, steps)
+                saving = _due(checkpoint_every, before, step, steps) or (
+                    patience is not None and time.monotonic() - saved >= patience
+                )
                 if probe or saving:
                     settle(*unsettled)
                     unsettled = None
@@ -189,6 +197,7 @@ def fit(
                 if saving:
                     _check_state(name, state, population is not None, manager)
                     checkpoint.save(manager, state, run)
+                    saved = time.monotonic()
     return state
 
 

@@ -1,0 +1,56 @@
+"""Values of arguments, refused as they are parsed: before anything is read or computed."""
+
+import argparse
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+
+class Parser(argparse.ArgumentParser):
+    """Refuses wrong arguments as everything else is refused: with one line."""
+
+    def error(self, message: str) -> None:
+        """Raises what the command line prints.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError(f"{message}; see {self.prog} --help")
+
+
+def whole(least: int, most: int) -> Callable[[str], int]:
+    """The type of whole numbers from ``least`` to ``most``."""
+
+    def number(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = None
+        if value is None or not least <= value <= most:
+            raise argparse.ArgumentTypeError(
+                f"must be a whole number from {least} to {most}, got {text!r}"
+            )
+        return value
+
+    return number
+
+
+def positive(text: str) -> float:
+    """The type of finite positive numbers."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not (math.isfinite(value) and value > 0):
+        raise argparse.ArgumentTypeError(f"must be a finite number above 0, got {text!r}")
+    return value
+
+
+def path(text: str) -> Path:
+    """The type of paths; ``~`` is the home folder, also after ``=``."""
+    if not text.strip() or "\0" in text:
+        raise argparse.ArgumentTypeError(f"must be a path, got {text!r}")
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: {error}") from None
