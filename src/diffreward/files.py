@@ -412,6 +412,18 @@ def opened(path: Path, mode: str = "a") -> IO[Any]:
     return open(handle, mode, encoding=None if "b" in mode else "utf-8")
 
 
+def move(made: Path, target: Path) -> None:
+    """Gives a file that grew under another name its own, once it is whole."""
+    _sync(made)
+    os.replace(made, target)
+    _sync(target.parent)
+
+
+def remove(path: Path) -> None:
+    """Deletes one file of this program's, if it is there."""
+    path.unlink(missing_ok=True)
+
+
 def mark(folder: Path) -> None:
     """Marks a folder as made by this package, which may delete it again."""
     with opened(folder / MARK):

@@ -115,5 +115,5 @@ def test_a_bad_file_is_refused_in_one_line_that_names_it(tmp_path, damage, words
 
 
 def test_an_absent_file_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"nowhere\.hdf5: no such file"):
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.hdf5 does not exist"):
         read_hdf5(tmp_path / "nowhere.hdf5")

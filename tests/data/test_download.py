@@ -70,7 +70,10 @@ def fetch(server, path, **options):
 def test_a_file_arrives_whole(server, tmp_path):
     path = fetch(server, tmp_path / "deep" / "data.hdf5")
     assert path.read_bytes() == CONTENT
-    assert [p.name for p in path.parent.iterdir()] == ["data.hdf5"]
+    assert sorted(p.name for p in path.parent.iterdir()) == [
+        "data.hdf5",
+        "data.hdf5.sha256",
+    ]
 
 
 def test_a_broken_connection_is_taken_up_again(server, tmp_path):

@@ -42,7 +42,7 @@ def test_old_d4rl_columns_and_missing_keys():
     arrays = good_arrays()
     arrays["terminals"][3] = True
     flat = Episodes.from_arrays(**arrays)
-    del arrays["timeouts"]
+    arrays["timeouts"] = arrays["timeouts"].astype(np.float32)[:, None]
     arrays["rewards"] = arrays["rewards"][:, None].astype(np.float64)
     arrays["terminals"] = arrays["terminals"][:, None].astype(np.uint8)
     column = Episodes.from_arrays(**arrays)
@@ -56,7 +56,6 @@ def test_old_d4rl_columns_and_missing_keys():
     [
         ("observations", np.zeros((0, 3), np.float32), "no rows"),
         ("observations", np.zeros(N, np.float32), r"shape \(6,\), expected \(rows, dim\)"),
-        ("observations", np.zeros((N, 3), int), "dtype int64, expected float32"),
         ("observations", np.full((N, 3), "a"), "dtype <U1, expected float32"),
         ("observations", with_value((N, 3), 4, np.nan), "row 4 holds NaN"),
         ("actions", with_value((N, 2), 2, np.inf), "row 2 holds NaN or inf"),
@@ -66,9 +65,11 @@ def test_old_d4rl_columns_and_missing_keys():
         ("rewards", np.zeros((N, 2), np.float32), r"\(6, 2\), expected \(6,\)"),
         ("rewards", with_value(N, 5, np.nan), "row 5 holds NaN"),
         ("terminals", np.zeros(N + 1, bool), r"\(7,\), expected \(6,\)"),
-        ("terminals", np.zeros(N, np.float32), "dtype float32, expected bool"),
+        ("terminals", np.full(N, 0.5, np.float32), "row 0 is 0.5, expected 0 or 1"),
+        ("terminals", np.full(N, "x"), "dtype <U1, expected bool"),
+        ("rewards", np.full(N, 2**24 + 1), "int64 numbers that float32 cannot hold"),
         ("timeouts", np.array([0, 0, 0, 2, 0, 0]), "row 3 is 2, expected 0 or 1"),
-        ("timeouts", None, "missing, and no terminal is set"),
+        ("timeouts", None, "missing, so episodes that were cut off"),
     ],
 )
 def test_bad_arrays_are_refused_in_one_line(key, value, says):
@@ -117,3 +118,28 @@ def test_concatenate_and_select_refuse_what_they_cannot_do():
         concatenate([])
     with pytest.raises(ValueError, match="arrays: select: no episode"):
         select(episodes, np.array([], int))
+
+
+def test_numbers_of_any_type_that_loses_nothing_are_read():
+    arrays = good_arrays()
+    plain = Episodes.from_arrays(**{**arrays, "rewards": np.arange(N, dtype=np.float32)})
+    for kind in (np.uint8, np.int64, np.float16, ">f8"):
+        found = Episodes.from_arrays(**{**arrays, "rewards": np.arange(N).astype(kind)})
+        np.testing.assert_array_equal(found.rewards, plain.rewards)
+        assert found.rewards.dtype == np.float32
+
+
+def test_episodes_without_timeouts_are_cut_at_the_limit():
+    arrays = good_arrays()
+    del arrays["timeouts"]
+    arrays["terminals"][:] = False
+    arrays["terminals"][2] = True
+    found = Episodes.from_arrays(**arrays, limit=2)
+    assert found.lengths.tolist() == [2, 1, 2, 1]
+    assert found.timeouts.tolist() == [False, True, False, False, True, True]
+    # A terminal in the last step that the environment allows is no timeout.
+    arrays["terminals"][1] = True
+    assert not Episodes.from_arrays(**arrays, limit=2).timeouts[1]
+    timeouts = np.arange(N) == N - 1
+    with pytest.raises(ValueError, match=r"episode of 3 steps from row 3, .* after 2"):
+        Episodes.from_arrays(**arrays, timeouts=timeouts, limit=2)

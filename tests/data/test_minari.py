@@ -61,20 +61,56 @@ def test_wrong_rows_name_the_episode(tmp_path):
 def test_damaged_and_foreign_files_are_refused(tmp_path):
     path = write(tmp_path) / "main_data.hdf5"
     path.write_bytes(path.read_bytes()[:500])
-    with pytest.raises(ValueError, match=r"main_data\.hdf5: not a readable Minari file"):
+    with pytest.raises(ValueError, match=r"main_data\.hdf5: not a readable HDF5 file"):
         load_minari(ID, tmp_path)
     path.unlink()
     (path.parent / "metadata.json").write_text(json.dumps({"data_format": "arrow"}))
-    with pytest.raises(ValueError, match="data format: arrow"):
+    with pytest.raises(ValueError, match=r"arrow storage|not a readable Minari"):
+        load_minari(ID, tmp_path)
+    (path.parent / "metadata.json").write_text(json.dumps({"data_format": "zarr"}))
+    with pytest.raises(ValueError, match="data format: zarr"):
         load_minari(ID, tmp_path)
 
 
-def test_nested_observations_are_refused_by_name(tmp_path):
-    path = write(tmp_path) / "main_data.hdf5"
-    with h5py.File(path, "a") as file:
-        del file["episode_0/observations"]
-        file["episode_0/observations/achieved_goal"] = np.zeros(3)
-    with pytest.raises(ValueError, match="a group of achieved_goal"):
+PARTS = {"observation": 4, "desired_goal": 2, "achieved_goal": 1}
+
+
+def with_parts(tmp_path, declared=None):
+    path = write(tmp_path)
+    with h5py.File(path / "main_data.hdf5", "a") as file:
+        for episode in file.values():
+            steps = len(episode["observations"])
+            del episode["observations"]
+            for name, width in PARTS.items():
+                episode[f"observations/{name}"] = np.full((steps, width), width, "f4")
+    if declared:
+        space = {"type": "Dict", "subspaces": {name: {} for name in declared}}
+        about = {"observation_space": json.dumps(space)}
+        (path / "metadata.json").write_text(json.dumps(about))
+
+
+def test_dictionaries_of_observations_stand_side_by_side(tmp_path):
+    with_parts(tmp_path)
+    row = load_minari(ID, tmp_path).observations[0].tolist()
+    assert row == [1, 2, 2, 4, 4, 4, 4]  # sorted by name
+    row = load_minari(f"{ID}#desired_goal+observation", tmp_path).observations[0].tolist()
+    assert row == [2, 2, 4, 4, 4, 4]
+    with pytest.raises(ValueError, match="asked for or declared are goal"):
+        load_minari(f"{ID}#goal", tmp_path)
+
+
+def test_the_declared_order_of_observations_is_kept(tmp_path):
+    with_parts(tmp_path, declared=PARTS)
+    row = load_minari(ID, tmp_path).observations[0].tolist()
+    assert row == [4, 4, 4, 4, 2, 2, 1]
+
+
+def test_parts_of_one_array_and_unlike_parts_are_refused(tmp_path):
+    write(tmp_path / "plain")
+    with pytest.raises(ValueError, match="no parts to choose from"):
+        load_minari(f"{ID}#observation", tmp_path / "plain")
+    with_parts(tmp_path, declared=["observation"])
+    with pytest.raises(ValueError, match="has the parts achieved_goal, desired_goal, obs"):
         load_minari(ID, tmp_path)
 
 
@@ -101,9 +137,12 @@ def compensating(key):
     [
         (lambda file: file.create_group("stats"), "'stats' is not an episode"),
         (lambda file: file.create_group("episode_x"), "'episode_x' is not an episode"),
-        (replaced("episode_1", np.zeros(3)), "episode_1: an array, expected a group"),
-        (replaced("episode_1/actions", np.float32(1)), "episode_1/actions: a single value"),
-        (replaced("episode_1/observations", h5py.Empty("f4")), "a single value"),
+        (replaced("episode_1", np.zeros(3)), "episode_1/observations is missing"),
+        (
+            replaced("episode_1/actions", np.float32(1)),
+            r"episode_1/actions: float32 shaped \(\)",
+        ),
+        (replaced("episode_1/observations", h5py.Empty("f4")), "expected numbers"),
         (replaced("episode_1/observations", np.zeros((12, 5))), r"shapes .*\(2,\), \(5,\)"),
         (replaced("episode_1/observations", np.zeros(12)), r"shapes .*\(\), \(2,\)"),
         (replaced("episode_1/terminations", np.zeros(1, bool)), "1 rows for 11 actions"),

@@ -53,7 +53,7 @@ def test_what_holds_no_prompts_is_refused(tmp_path, name, content, message):
 
 
 def test_a_missing_and_a_binary_file(tmp_path):
-    with pytest.raises(ValueError, match="cannot read .*none.csv"):
+    with pytest.raises(FileNotFoundError, match="none.csv does not exist"):
         read_prompts(tmp_path / "none.csv")
     (tmp_path / "b.csv").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ValueError, match="is not UTF-8"):

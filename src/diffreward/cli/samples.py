@@ -9,13 +9,16 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from diffreward.data import (
+    Episodes,
     Normaliser,
     fit_gaussian,
     fit_limits,
     gather,
     make_windows,
+    read_arrays,
     read_hdf5,
 )
+from diffreward.data.ogbench import episodes_of_ogbench, is_ogbench
 
 LIMIT = 100_000
 """Windows of an HDF5 file that are kept, evenly spaced."""
@@ -40,9 +43,10 @@ def read_samples(path: str | Path, horizon: int | None = None) -> Samples:
 
     Args:
         path: ``.npy`` with an array (samples, ...), every row its own group; ``.npz``
-            with ``x`` and optionally ``group``; or a D4RL ``.hdf5`` file, of which all
-            windows of ``horizon`` steps of [action, observation] are taken.
-        horizon: steps per sample of an HDF5 file.
+            with one array, or one called ``x``, and optionally ``group``; or a D4RL
+            ``.hdf5`` or OGBench ``.npz`` file, of which all windows of ``horizon`` steps
+            of [action, observation] are taken.
+        horizon: steps per sample of a file of episodes.
 
     Raises:
         ValueError: naming the file and what is wrong with it.
@@ -51,33 +55,41 @@ def read_samples(path: str | Path, horizon: int | None = None) -> Samples:
     if not path.exists():
         raise ValueError(f"{path} does not exist")
     if path.suffix in (".hdf5", ".h5"):
-        if horizon is None:
-            raise ValueError(f"{path} holds episodes; give --horizon to cut windows")
-        return _windows(path, horizon)
+        return _windows(read_hdf5(path), horizon)
     if path.suffix not in (".npy", ".npz"):
         raise ValueError(f"{path}: samples are read from .npy, .npz and .hdf5 files")
-    try:
-        loaded = np.load(path, allow_pickle=False)
-        x = loaded if path.suffix == ".npy" else loaded["x"]
-        group = loaded["group"] if path.suffix == ".npz" and "group" in loaded else None
-    except (ValueError, OSError, KeyError, EOFError) as error:
-        raise ValueError(f"{path} cannot be read: {error}") from error
-    if x.ndim < 2 or len(x) == 0 or x.dtype.kind not in "fiu":
+    arrays = read_arrays(path)
+    if is_ogbench(arrays):
+        return _windows(episodes_of_ogbench(arrays, path), horizon)
+    group = arrays.pop("group", None)
+    if "x" not in arrays and len(arrays) != 1:
+        names = ", ".join(sorted(arrays)) or "none"
+        raise ValueError(f"{path}: arrays named {names}; call the one with the samples x")
+    given = arrays["x"] if "x" in arrays else next(iter(arrays.values()))
+    if given.ndim < 2 or given.size == 0 or given.dtype.kind not in "fiub":
         raise ValueError(
-            f"{path}: samples are numbers shaped (samples, ...), got {x.dtype}{x.shape}"
+            f"{path}: samples are numbers shaped (samples, ...), got "
+            f"{given.dtype}{given.shape}"
         )
-    x = x.astype(np.float32)
+    with np.errstate(over="ignore"):
+        x = given.astype(np.float32)
+    if given.dtype.kind in "iu" and not np.array_equal(x.astype(np.float64), given):
+        raise ValueError(f"{path}: {given.dtype} numbers that float32 cannot hold")
     bad = ~np.isfinite(x).reshape(len(x), -1).all(1)
     if bad.any():
         raise ValueError(f"{path}: sample {int(np.argmax(bad))} is not finite")
-    group = np.arange(len(x)) if group is None else np.asarray(group)
+    group = np.arange(len(x)) if group is None else group
     if group.shape != (len(x),):
         raise ValueError(f"{path}: group has shape {group.shape}, x has {len(x)} samples")
     return Samples(x, np.unique(group, return_inverse=True)[1], str(path))
 
 
-def _windows(path: Path, horizon: int) -> Samples:
-    episodes = read_hdf5(path)
+def _windows(episodes: Episodes, horizon: int | None) -> Samples:
+    path = episodes.source
+    if horizon is None:
+        raise ValueError(f"{path} holds episodes; give --horizon to cut windows")
+    if horizon < 1:
+        raise ValueError(f"--horizon must be at least 1, got {horizon}")
     if episodes.lengths.max() < horizon:
         raise ValueError(
             f"{path}: the longest episode has {episodes.lengths.max()} steps, fewer than "
@@ -91,7 +103,7 @@ def _windows(path: Path, horizon: int) -> Samples:
     chosen = np.flatnonzero(whole)[:: -(-int(whole.sum()) // LIMIT)]
     x = jax.vmap(lambda i: gather(windows, i, horizon)[0])(jnp.asarray(chosen))
     group = np.searchsorted(episodes.starts, windows.start[chosen], side="right") - 1
-    return Samples(np.asarray(x), group, str(path))
+    return Samples(np.asarray(x), group, path)
 
 
 NORMALISERS = ("limits", "gaussian", "none")

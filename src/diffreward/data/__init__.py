@@ -1,12 +1,13 @@
 """Data: readers, windows and batches, the mazes, and laws with known answers."""
 
+from diffreward.data.arrays import read_arrays, write_array, write_arrays
 from diffreward.data.batches import (
     Batch,
     draw,
     fits_on_device,
     host_batches,
 )
-from diffreward.data.d4rl import read_hdf5, write_hdf5
+from diffreward.data.d4rl import read_hdf5
 from diffreward.data.digits import LabelledImages, load_digits, select_images
 from diffreward.data.episodes import (
     Episodes,
@@ -16,6 +17,7 @@ from diffreward.data.episodes import (
     select,
     transitions,
 )
+from diffreward.data.hdf5 import write_hdf5
 from diffreward.data.locomotion import (
     LOCOMOTION,
     LocomotionTask,
@@ -54,6 +56,7 @@ from diffreward.data.normaliser import (
     normalise,
     unnormalise,
 )
+from diffreward.data.ogbench import load_ogbench, read_ogbench
 from diffreward.data.policies import (
     SquashedGaussianPolicy,
     load_policy,
@@ -66,6 +69,7 @@ from diffreward.data.registry import (
     d4rl_registry,
     load_d4rl,
     parse_source,
+    read_file,
     source_task,
 )
 from diffreward.data.shards import Shards, open_shards, read_shard, write_shards
@@ -160,4 +164,10 @@ __all__ = [
     "write_hdf5",
     "write_shards",
     "xy_to_cell",
+    "load_ogbench",
+    "read_arrays",
+    "read_ogbench",
+    "write_array",
+    "write_arrays",
+    "read_file",
 ]

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from diffreward import files
+
 _BLOCK = 1 << 20
 _TIMEOUT_SECONDS = 30
 
@@ -56,10 +58,31 @@ def download(
     try:
         check(partial)
     except ValueError as error:
-        partial.unlink()
+        files.remove(partial)
         raise ValueError(f"{url}: {error}; the copy was deleted, run again") from error
-    partial.replace(path)
+    files.move(partial, path)
+    files.write_text(_digest_file(path), f"{files.sha256(path)}  {path.name}\n")
     return path
+
+
+def check_digest(path: Path) -> None:
+    """Compares a file with the digest that was written when it was downloaded.
+
+    A file that somebody put there without one is taken as it is.
+
+    Raises:
+        ValueError: if it is another file by now.
+    """
+    beside = _digest_file(path)
+    if beside.exists() and files.read_text(beside).split()[:1] != [files.sha256(path)]:
+        raise ValueError(
+            f"{path} is not the file that was downloaded ({beside.name} says another "
+            "digest); delete both to fetch it again"
+        )
+
+
+def _digest_file(path: Path) -> Path:
+    return path.with_name(f"{path.name}.sha256")
 
 
 def _reason(error: Exception) -> str:
@@ -85,7 +108,7 @@ def _fetch(url: str, partial: Path, progress: bool) -> None:
         have = have if resumed else 0
         total = None if length is None else have + int(length)
         with (
-            partial.open("ab" if resumed else "wb") as file,
+            files.opened(partial, "ab" if resumed else "wb") as file,
             tqdm(
                 total=total,
                 initial=have,

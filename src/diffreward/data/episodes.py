@@ -33,12 +33,24 @@ class Episodes(NamedTuple):
         rewards: ArrayLike | None = None,
         terminals: ArrayLike | None = None,
         timeouts: ArrayLike | None = None,
+        limit: int | None = None,
         source: str = "arrays",
     ) -> "Episodes":
         """Checks flat arrays and cuts them where a terminal or timeout is set.
 
-        Flags may be bool or 0/1 integers; (rows, 1) columns are accepted. The last row
-        always ends an episode. Missing rewards are zero.
+        Numbers may have any type that float32 holds without loss, flags be bool or 0 and
+        1 of any type; (rows, 1) columns are accepted. The last row always ends an
+        episode. Missing rewards are zero.
+
+        Args:
+            observations: of every row.
+            actions: of every row.
+            rewards: of every row.
+            terminals: rows in which the task ended.
+            timeouts: rows in which only the recording ended.
+            limit: steps after which the environment ends an episode. Where timeouts are
+                missing, episodes are cut there.
+            source: for messages.
 
         Raises:
             ValueError: data that is empty, not finite, of the wrong rank, length or
@@ -55,16 +67,24 @@ class Episodes(NamedTuple):
         rewards = _numbers(source, "rewards", rewards, ndim=1, rows=rows)
         terminal = _flags(source, "terminals", terminals, rows)
         timeout = _flags(source, "timeouts", timeouts, rows)
-        if timeouts is None and not terminal.any():
+        if timeouts is None and limit is None:
             raise ValueError(
-                f"{source}: timeouts: missing, and no terminal is set, so the ends of "
-                "the episodes are unknown; pass timeouts (all False for one episode)"
+                f"{source}: timeouts: missing, so episodes that were cut off cannot be "
+                "told from one another; add timeouts (all False if every episode ends in "
+                "a terminal)"
             )
+        if timeouts is None:
+            timeout = _cut_at(terminal, limit or 0)
         if not terminal[-1]:
             timeout[-1] = True
         ends = np.flatnonzero(terminal | timeout) + 1
         starts = np.concatenate([np.zeros(1, np.int64), ends[:-1]])
         lengths = ends - starts
+        if limit is not None and lengths.max() > limit:
+            raise ValueError(
+                f"{source}: timeouts: an episode of {lengths.max()} steps from row "
+                f"{starts[lengths.argmax()]}, but the environment ends them after {limit}"
+            )
         return cls(
             observations, actions, rewards, terminal, timeout, starts, lengths, source
         )
@@ -134,12 +154,16 @@ def _numbers(
     source: str, key: str, value: Any, *, ndim: int, rows: int | None = None
 ) -> np.ndarray:
     x = np.asarray(value)
-    if not np.issubdtype(x.dtype, np.floating):
+    if x.dtype.kind not in "fiub":
         raise ValueError(f"{source}: {key}: dtype {x.dtype}, expected float32")
-    x = _shaped(source, key, x, ndim, rows)
+    given = x = _shaped(source, key, x, ndim, rows)
     # Checked after the cast: a float64 beyond float32 becomes inf.
     with np.errstate(over="ignore"):
         x = x.astype(np.float32)
+    if given.dtype.kind != "f" and not np.array_equal(x.astype(np.float64), given):
+        raise ValueError(
+            f"{source}: {key}: {given.dtype} numbers that float32 cannot hold; rescale them"
+        )
     bad = np.flatnonzero(~np.isfinite(x).all(axis=tuple(range(1, ndim))))
     if len(bad):
         raise ValueError(
@@ -153,13 +177,22 @@ def _flags(source: str, key: str, value: Any, rows: int) -> np.ndarray:
     if value is None:
         return np.zeros(rows, bool)
     x = np.asarray(value)
-    if x.dtype != bool and not np.issubdtype(x.dtype, np.integer):
+    if x.dtype.kind not in "biuf":
         raise ValueError(f"{source}: {key}: dtype {x.dtype}, expected bool")
     x = _shaped(source, key, x, 1, rows)
     bad = np.flatnonzero((x != 0) & (x != 1))
     if len(bad):
         raise ValueError(f"{source}: {key}: row {bad[0]} is {x[bad[0]]}, expected 0 or 1")
     return x.astype(bool)
+
+
+def _cut_at(terminal: np.ndarray, limit: int) -> np.ndarray:
+    """Timeouts of episodes that go on for ``limit`` steps without a terminal."""
+    timeout = np.zeros(len(terminal), bool)
+    starts = np.flatnonzero(np.concatenate([[True], terminal[:-1]]))
+    for start, end in zip(starts, [*starts[1:], len(terminal)], strict=True):
+        timeout[start + limit - 1 : end : limit] = True
+    return timeout & ~terminal
 
 
 def _shaped(

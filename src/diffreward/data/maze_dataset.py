@@ -5,7 +5,6 @@ work: every shard draws from its own stream.
 """
 
 import contextlib
-import hashlib
 import importlib.metadata
 import json
 import multiprocessing
@@ -18,10 +17,12 @@ import numpy as np
 from tqdm import tqdm
 
 from diffreward.data import maze as mz
-from diffreward.data.d4rl import read_hdf5, write_hdf5
+from diffreward.data.d4rl import read_hdf5
 from diffreward.data.episodes import Episodes, concatenate
+from diffreward.data.hdf5 import write_hdf5
 from diffreward.data.maze_generate import CLEARANCE, Recipe, Rollouts, collect
 from diffreward.data.maze_physics import make_physics
+from diffreward.files import read_json, sha256, write_text
 
 _GOALS = (None, 1, 2, 3, 4, 5, 6, 7, 8)
 _MANIFEST = "manifest.json"
@@ -130,7 +131,7 @@ def load(out_dir: str | os.PathLike[str], maze: str, goal: int | None) -> Episod
             "run generate again to finish it"
         )
     for name, entry in entries.items():
-        if (folder / name).is_file() and _sha256(folder / name) != entry["sha256"]:
+        if (folder / name).is_file() and sha256(folder / name) != entry["sha256"]:
             raise ValueError(
                 f"{folder / name}: differs from its hash in {_MANIFEST}; "
                 "run generate again to replace it"
@@ -185,7 +186,7 @@ def _write_shard(shard: _Shard) -> tuple[str, dict[str, Any]]:
         "rows": rows,
         "episodes": int(arrays["timeouts"].sum()),
         "kept_share": round(kept / attempted, 4),
-        "sha256": _sha256(shard.folder / shard.name),
+        "sha256": sha256(shard.folder / shard.name),
     }
 
 
@@ -236,23 +237,19 @@ def _is_finished(shard: _Shard, entries: dict[str, Any]) -> bool:
     return (
         shard.name in entries
         and path.is_file()
-        and _sha256(path) == entries[shard.name]["sha256"]
+        and sha256(path) == entries[shard.name]["sha256"]
     )
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / _MANIFEST
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; run generate first")
-    return json.loads(path.read_text())
+    manifest = read_json(path)
+    if not isinstance(manifest, dict):
+        raise ValueError(f"{path} is no manifest; delete it and run generate again")
+    return manifest
 
 
 def _write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
-    partial = folder / f"{_MANIFEST}.partial"
-    partial.write_text(json.dumps(manifest, indent=1) + "\n")
-    os.replace(partial, folder / _MANIFEST)
+    write_text(folder / _MANIFEST, json.dumps(manifest, indent=1) + "\n")

@@ -1,25 +1,34 @@
-"""Minari datasets on disk, read without the ``minari`` package."""
+"""Minari datasets on disk; HDF5 storage is read without the ``minari`` package."""
 
 import importlib
 import importlib.util
 import json
 import os
 import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
-import h5py
 import numpy as np
 
 from diffreward.data.episodes import Episodes
+from diffreward.data.hdf5 import Hdf5, reading_hdf5
+from diffreward.files import BadFile, read_json
+
+_FLAGS = ("terminations", "truncations")
 
 
 def load_minari(dataset_id: str, folder: str | os.PathLike[str] | None = None) -> Episodes:
     """Reads a local Minari dataset, or fetches it with ``minari`` if that is installed.
 
     A Minari episode of T actions has T + 1 observations; the last one is left out.
+    Observations that are dictionaries become rows of all their arrays, in the order that
+    the dataset declares, else sorted by name; or of the named ones only:
+    ``D4RL/pointmaze/umaze-v2#observation+desired_goal``.
 
     Args:
-        dataset_id: ``mujoco/hopper/expert-v0`` and the like.
+        dataset_id: ``mujoco/hopper/expert-v0`` and the like, and behind a ``#`` the parts
+            of its observations.
         folder: root of the datasets; ``$MINARI_DATASETS_PATH`` or
             ``~/.minari/datasets`` by default.
 
@@ -27,6 +36,7 @@ def load_minari(dataset_id: str, folder: str | os.PathLike[str] | None = None) -
         FileNotFoundError: if the dataset is not there and cannot be fetched.
         ValueError: naming the file and what is wrong with it.
     """
+    dataset_id, _, chosen = dataset_id.partition("#")
     cache = os.environ.get("MINARI_DATASETS_PATH", "~/.minari/datasets")
     root = Path(cache if folder is None else folder).expanduser()
     path = root / dataset_id / "data"
@@ -43,89 +53,132 @@ def load_minari(dataset_id: str, folder: str | os.PathLike[str] | None = None) -
             raise FileNotFoundError(
                 f"{path}: no such dataset, and minari could not fetch it: {error}"
             ) from error
-    return read_minari(path)
+    return read_minari(path, parts=tuple(filter(None, chosen.split("+"))))
 
 
-def read_minari(path: str | os.PathLike[str]) -> Episodes:
+def read_minari(path: str | os.PathLike[str], *, parts: Sequence[str] = ()) -> Episodes:
     """Reads the ``data`` folder of one dataset.
+
+    Args:
+        path: of the folder.
+        parts: of observations that are dictionaries, in the order wanted; see
+            :func:`load_minari`.
 
     Raises:
         ValueError: naming the file and what is wrong with it.
     """
     path = Path(path)
+    about = _metadata(path)
+    order = tuple(parts) or _declared(about)
     file_path = path / "main_data.hdf5"
-    if not file_path.is_file():
-        raise ValueError(
-            f"{file_path}: no such file (data format: {_stored_format(path)}); only "
-            "Minari's HDF5 format can be read"
+    if file_path.is_file():
+        episodes = _hdf5_episodes(file_path)
+    elif about.get("data_format") in ("arrow", "parquet"):
+        file_path, episodes = path, _stored_episodes(path, str(about["data_format"]))
+    else:
+        raise BadFile(
+            f"{file_path}: no such file (data format: "
+            f"{about.get('data_format', 'unknown')}); Minari's HDF5, Arrow and Parquet "
+            "formats can be read"
         )
-    parts: dict[str, list[np.ndarray]] = {}
-    try:
-        with h5py.File(file_path, "r") as file:
-            for number in _episode_numbers(file_path, file):
-                episode = _episode(file_path, file, f"episode_{number}")
-                for key, array in episode.items():
-                    parts.setdefault(key, []).append(array)
-    except (OSError, RuntimeError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"{file_path}: not a readable Minari file (truncated or another format): "
-            f"{error}"
-        ) from error
-    if not parts:
-        raise ValueError(f"{file_path}: no episodes")
+    columns: dict[str, list[np.ndarray]] = {}
+    for name, raw in episodes:
+        for key, array in _episode(f"{file_path}: {name}", raw, order, bool(parts)).items():
+            columns.setdefault(key, []).append(array)
+    if not columns:
+        raise BadFile(f"{file_path}: no episodes")
     for key in ("observations", "actions"):
-        shapes = sorted({array.shape[1:] for array in parts[key]})
+        shapes = sorted({array.shape[1:] for array in columns[key]})
         if len(shapes) > 1:
-            raise ValueError(
+            raise BadFile(
                 f"{file_path}: {key}: rows of different shapes in different episodes: "
                 f"{', '.join(map(str, shapes))}"
             )
-    arrays = {key: np.concatenate(columns) for key, columns in parts.items()}
+    arrays = {key: np.concatenate(parts) for key, parts in columns.items()}
     return Episodes.from_arrays(**arrays, source=str(file_path))
 
 
-def _stored_format(path: Path) -> str:
-    """What the metadata say, as far as they can be read."""
+def _metadata(path: Path) -> dict[str, Any]:
+    """What the dataset says of itself, as far as it can be read."""
     try:
-        found = json.loads((path / "metadata.json").read_text(encoding="utf-8"))
+        found = read_json(path / "metadata.json")
     except (OSError, ValueError):
-        return "unknown"
-    return (
-        str(found.get("data_format", "unknown")) if isinstance(found, dict) else "unknown"
-    )
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
-def _episode_numbers(path: Path, file: h5py.File) -> list[int]:
-    foreign = [n for n in map(str, file) if not re.fullmatch(r"episode_\d+", n)]
-    if foreign:
-        raise ValueError(
-            f"{path}: {foreign[0]!r} is not an episode; not a Minari file (expected "
-            "episode_0, episode_1, ...)"
-        )
-    return sorted(int(str(name).removeprefix("episode_")) for name in file)
+def _declared(about: dict[str, Any]) -> tuple[str, ...]:
+    """Names of a dictionary of observations, in the order of its space."""
+    space = about.get("observation_space")
+    try:
+        space = json.loads(space) if isinstance(space, str) else space
+        return tuple(map(str, space["subspaces"]))
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return ()
 
 
-def _episode(path: Path, file: h5py.File, name: str) -> dict[str, np.ndarray]:
-    read = lambda key: _read_array(path, file, f"{name}/{key}")
-    actions, observations = read("actions"), read("observations")
+def _hdf5_episodes(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    with reading_hdf5(path) as file:
+        names = file.names()
+        foreign = [n for n in names if not re.fullmatch(r"episode_\d{1,18}", n)]
+        if foreign:
+            raise BadFile(
+                f"{path}: {foreign[0]!r} is not an episode; not a Minari file (expected "
+                "episode_0, episode_1, ...)"
+            )
+        for name in sorted(names, key=lambda n: int(n.removeprefix("episode_"))):
+            keys = ("observations", "actions", "rewards", *_FLAGS)
+            yield name, {key: _tree(file, f"{name}/{key}") for key in keys}
+
+
+def _tree(file: Hdf5, name: str, depth: int = 0) -> Any:
+    """An array, or a dictionary of them."""
+    if not file.is_group(name):
+        return file.array(name)
+    if depth > 3:
+        raise BadFile(f"{file.path}: {name} is nested deeper than observations are")
+    return {key: _tree(file, f"{name}/{key}", depth + 1) for key in file.names(name)}
+
+
+def _stored_episodes(path: Path, kind: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Episodes of the other storages, which the package itself reads."""
+    try:
+        module = importlib.import_module("minari.dataset.minari_storage")
+        storage = module.MinariStorage.read(path)
+        for raw in storage.get_episodes(range(int(storage.total_episodes))):
+            yield f"episode_{raw['id']}", raw
+    except ImportError as error:
+        raise BadFile(
+            f"{path}: Minari's {kind} storage is read with pip install -e '.[minari]' "
+            f"({' '.join(str(error).split())})"
+        ) from error
+    except Exception as error:  # noqa: BLE001 - whatever pyarrow raises
+        reason = " ".join(str(error).split())
+        raise BadFile(f"{path}: not a readable Minari dataset: {reason[:300]}") from error
+
+
+def _episode(
+    where: str, raw: dict[str, Any], order: Sequence[str], chosen: bool
+) -> dict[str, np.ndarray]:
+    observations = _rows(f"{where}/observations", raw["observations"], order, chosen)
+    actions = _column(f"{where}/actions", raw["actions"])
     steps = len(actions)
     if not steps:
-        raise ValueError(f"{path}: {name}: no steps")
+        raise BadFile(f"{where}: no steps")
     if len(observations) not in (steps, steps + 1):
-        raise ValueError(
-            f"{path}: {name}/observations: {len(observations)} rows for {steps} actions; "
-            f"expected {steps + 1}"
+        raise BadFile(
+            f"{where}/observations: {len(observations)} rows for {steps} actions; expected "
+            f"{steps + 1}"
         )
     # Checked here: lengths that are wrong in two episodes can add up to the right sum.
-    columns = {key: read(key) for key in ("rewards", "terminations", "truncations")}
+    columns = {key: _column(f"{where}/{key}", raw[key]) for key in ("rewards", *_FLAGS)}
     for key, column in columns.items():
         if len(column) != steps:
-            raise ValueError(
-                f"{path}: {name}/{key}: {len(column)} rows for {steps} actions; expected "
-                f"{steps}"
+            raise BadFile(
+                f"{where}/{key}: {len(column)} rows for {steps} actions; expected {steps}"
             )
-        if key != "rewards" and column.dtype.kind not in "biu":
-            raise ValueError(f"{path}: {name}/{key}: dtype {column.dtype}, expected bool")
+        if key != "rewards" and not np.isin(column, (0, 1)).all():
+            raise BadFile(f"{where}/{key}: dtype {column.dtype}, values other than 0 and 1")
     terminals = columns["terminations"].astype(bool)
     timeouts = columns["truncations"].astype(bool) & ~terminals
     timeouts[-1] |= not terminals[-1]  # an episode that was simply cut off
@@ -138,20 +191,38 @@ def _episode(path: Path, file: h5py.File, name: str) -> dict[str, np.ndarray]:
     }
 
 
-def _read_array(path: Path, file: h5py.File, key: str) -> np.ndarray:
-    """One array of at least one axis."""
-    parent, _, name = key.partition("/")
-    group = file[parent]
-    if not isinstance(group, h5py.Group):
-        raise ValueError(f"{path}: {parent}: an array, expected a group")
-    item = group[name]
-    if isinstance(item, h5py.Group):
-        raise ValueError(
-            f"{path}: {key}: a group of {', '.join(item)}; only plain arrays can be read"
+def _rows(where: str, value: Any, order: Sequence[str], chosen: bool) -> np.ndarray:
+    """An array of rows; dictionaries side by side, in the given order."""
+    if not isinstance(value, dict):
+        if chosen:
+            raise BadFile(f"{where} has no parts to choose from, it is one array")
+        return _column(where, value)
+    unknown = [name for name in order if name not in value]
+    if unknown or (order and not chosen and set(order) != value.keys()):
+        raise BadFile(
+            f"{where} has the parts {', '.join(sorted(value))}; asked for or declared are "
+            f"{', '.join(order)}"
         )
-    if not isinstance(item, h5py.Dataset):
-        raise ValueError(f"{path}: {key}: a type, expected an array")
-    array = np.asarray(item[()])
-    if array.ndim == 0:
-        raise ValueError(f"{path}: {key}: a single value, expected one row per step")
+    parts = [
+        _rows(f"{where}/{name}", value[name], (), False) for name in order or sorted(value)
+    ]
+    if not parts:
+        raise BadFile(f"{where} is an empty group")
+    if len({len(part) for part in parts}) > 1 or any(part.ndim > 2 for part in parts):
+        raise BadFile(
+            f"{where}: its parts have the shapes {[part.shape for part in parts]}; "
+            "expected vectors, one per row"
+        )
+    return np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1)
+
+
+def _column(where: str, value: Any) -> np.ndarray:
+    """One array of at least one axis."""
+    if isinstance(value, dict):
+        raise BadFile(f"{where}: a group of {', '.join(value)}; expected one array")
+    array = np.asarray(value)
+    if array.ndim == 0 or array.dtype.kind not in "biuf":
+        raise BadFile(
+            f"{where}: {array.dtype} shaped {array.shape}, expected numbers, a row per step"
+        )
     return array

@@ -1,13 +1,15 @@
 """Policies as files: small networks that act, without the library that trained them."""
 
+import json
 import os
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import load, save
+
+from diffreward.files import reading, write_bytes
 
 _LOG_STD_RANGE = (-20.0, 2.0)
 
@@ -59,10 +61,7 @@ def save_policy(
         for name, layer in layers.items()
         for part, array in zip(("kernel", "bias"), layer, strict=True)
     }
-    path = Path(path)
-    partial = path.with_name(path.name + ".partial")
-    save_file(tensors, partial, metadata=about)
-    partial.replace(path)
+    write_bytes(path, save(tensors, metadata=about))
 
 
 def load_policy(
@@ -77,13 +76,10 @@ def load_policy(
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such policy")
-    try:
-        with safe_open(path, "numpy") as file:
-            about = file.metadata() or {}
-            names = list(file.keys())  # not a dict, and not to be iterated over
-            tensors = {k: file.get_tensor(k).astype(np.float32) for k in names}
-    except SafetensorError as error:
-        raise ValueError(f"{path}: not a readable safetensors file ({error})") from error
+    with reading(path) as file:
+        tensors = {k: v.astype(np.float32) for k, v in load(file.data).items()}
+        size = int.from_bytes(file.data[:8], "little")
+        about = json.loads(file.data[8 : 8 + size]).get("__metadata__", {})
 
     def layer(name: str) -> tuple[np.ndarray, np.ndarray]:
         try:

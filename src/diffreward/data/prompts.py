@@ -1,12 +1,18 @@
 """Prompts with their metadata, from CSV, JSON or JSON lines."""
 
 import csv
+import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from diffreward.files import SMALL, BadFile, File, reading
+
+# The longest cell is the file itself, whose size the door limits.
+csv.field_size_limit(SMALL)
 
 TEXT = "prompt"
 
@@ -31,50 +37,89 @@ def read_prompts(path: str | Path, *, column: str = TEXT, limit: int = 0) -> Pro
         ValueError: with the file and line, for anything else.
     """
     path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise ValueError(f"prompts: cannot read {path} ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise ValueError(f"prompts: {path} is not UTF-8 text ({error})") from error
-    rows = _rows(path, text)
+    if path.suffix.lower() not in _READERS:
+        raise BadFile(f"prompts: {path} is not a .csv, .json or .jsonl file")
+    with reading(path, most=SMALL) as file:
+        rows = _READERS[path.suffix.lower()](file)
     if limit:
         rows = rows[:limit]
     if not rows:
-        raise ValueError(f"prompts: {path} holds none")
+        raise BadFile(f"prompts: {path} holds none")
     for i, row in enumerate(rows):
-        if not str(row.get(column) or "").strip():
+        text = row.get(column)
+        if not isinstance(text, str) or not text.strip() or "\0" in text:
             names = ", ".join(map(repr, row)) or "nothing"
-            raise ValueError(
+            raise BadFile(
                 f"prompts: entry {i + 1} of {path} has no {column!r}; it has {names}"
             )
-    names = [n for n in rows[0] if n is not None and n != column]
+    names = [n for n in rows[0] if n != column]
     columns = {n: [str(row.get(n, "")) for row in rows] for n in names}
-    return Prompts([str(row[column]) for row in rows], columns)
+    return Prompts([row[column] for row in rows], columns)
 
 
-def _rows(path: Path, text: str) -> list[dict[str, Any]]:
-    kind = path.suffix.lower()
-    if kind == ".csv":
-        return list(csv.DictReader(text.splitlines(keepends=True)))
+def _csv(file: File) -> list[dict[str, Any]]:
+    """Rows of a table; only line feeds and carriage returns end its lines."""
+    reader = csv.reader(io.StringIO(file.text(), newline=""), strict=True)
+    rows: list[dict[str, Any]] = []
+    header: list[str] = []
     try:
-        if kind == ".json":
-            found: Any = json.loads(text)
-        elif kind == ".jsonl":
-            found = [json.loads(line) for line in text.splitlines() if line.strip()]
-        else:
-            raise ValueError(f"prompts: {path} is not a .csv, .json or .jsonl file")
-    except json.JSONDecodeError as error:
-        raise ValueError(f"prompts: {path} is not valid JSON ({error})") from error
+        for cells in reader:
+            where = f"prompts: {file.path}, line {reader.line_num}"
+            if not cells:  # an empty line
+                continue
+            if not header:
+                header = cells
+                if len(set(header)) != len(header):
+                    raise BadFile(f"{where}: two columns have one name")
+            elif len(cells) != len(header):
+                raise BadFile(
+                    f"{where}: {len(cells)} cells for {len(header)} columns; put cells "
+                    "with commas in quotes"
+                )
+            else:
+                rows.append(dict(zip(header, cells, strict=True)))
+    except csv.Error as error:
+        raise BadFile(
+            f"prompts: {file.path}, line {reader.line_num}: {error}; is a quote left open?"
+        ) from error
+    return rows
+
+
+def _json(file: File) -> list[dict[str, Any]]:
+    return _objects(file, file.json())
+
+
+def _json_lines(file: File) -> list[dict[str, Any]]:
+    found = []
+    # Only line feeds end lines: JSON texts may hold every other separator.
+    for number, line in enumerate(file.text().split("\n"), 1):
+        if line.strip():
+            try:
+                found.append(json.loads(line))
+            except (ValueError, RecursionError) as error:
+                raise BadFile(
+                    f"prompts: {file.path}, line {number} is not valid JSON ({error})"
+                ) from None
+    return _objects(file, found)
+
+
+def _objects(file: File, found: Any) -> list[dict[str, Any]]:
     if not isinstance(found, Sequence) or isinstance(found, str):
-        raise ValueError(f"prompts: {path} must hold a list, not {type(found).__name__}")
+        raise BadFile(f"prompts: {file.path} must hold a list, not {type(found).__name__}")
     rows = [{TEXT: row} if isinstance(row, str) else row for row in found]
     for i, row in enumerate(rows):
         if not isinstance(row, Mapping):
-            raise ValueError(
-                f"prompts: entry {i + 1} of {path} is neither a text nor an object"
+            raise BadFile(
+                f"prompts: entry {i + 1} of {file.path} is neither a text nor an object"
             )
     return [dict(row) for row in rows]
+
+
+_READERS: dict[str, Callable[[File], list[dict[str, Any]]]] = {
+    ".csv": _csv,
+    ".json": _json,
+    ".jsonl": _json_lines,
+}
 
 
 def slices(

@@ -9,17 +9,19 @@ from typing import NamedTuple
 
 import numpy as np
 
-from diffreward.data.d4rl import read_hdf5
-from diffreward.data.download import download
+from diffreward.data.d4rl import read_hdf5, step_limit
+from diffreward.data.download import check_digest, download
 from diffreward.data.episodes import Episodes
 from diffreward.data.locomotion import LOCOMOTION
+from diffreward.data.ogbench import read_ogbench
+from diffreward.files import read_text
 
-_URL = "http://rail.eecs.berkeley.edu/datasets/offline_rl/gym_mujoco_v2/"
+_URL = "https://rail.eecs.berkeley.edu/datasets/offline_rl/gym_mujoco_v2/"
 _ACTION_TOLERANCE = 1e-3
 _KINDS = ("random", "medium", "expert", "medium-expert", "medium-replay", "full-replay")
 
 
-SOURCES = ("d4rl", "minari", "collect")
+SOURCES = ("d4rl", "minari", "ogbench", "collect")
 
 
 class D4RLDataset(NamedTuple):
@@ -53,7 +55,7 @@ def _installed() -> dict[str, D4RLDataset]:
         return {}
     path = Path(spec.submodule_search_locations[0]) / "infos.py"
     tables: dict[str, dict] = {}
-    for node in ast.parse(path.read_text()).body if path.exists() else []:
+    for node in ast.parse(read_text(path)).body if path.exists() else []:
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
             try:
                 tables[node.targets[0].id] = ast.literal_eval(node.value)
@@ -86,14 +88,16 @@ def load_d4rl(name: str, folder: str | os.PathLike[str] | None = None) -> Episod
             f"unknown D4RL dataset {name!r}; use one of: "
             f"{', '.join(near or sorted(registry))}"
         )
+    limit = step_limit(name)
     cache = os.environ.get("D4RL_DATASET_DIR", "~/.d4rl/datasets")
     folder = Path(cache if folder is None else folder).expanduser()
     url = registry[name].url
     names = (url.rsplit("/", 1)[-1], f"{name}.hdf5")
     path = next((folder / n for n in names if (folder / n).is_file()), None)
     if path is None:
-        path = download(url, folder / names[0], check=read_hdf5)
-    return check_task(read_hdf5(path), task_of(name))
+        path = download(url, folder / names[0], check=lambda p: read_hdf5(p, limit=limit))
+    check_digest(path)
+    return check_task(read_hdf5(path, limit=limit), task_of(name))
 
 
 def task_of(name: str) -> str | None:
@@ -143,7 +147,9 @@ def source_task(spec: str) -> str | None:
 
 
 def parse_source(spec: str) -> tuple[str, str]:
-    """Splits ``d4rl:NAME``, ``minari:ID``, ``collect:TASK/KIND`` or a path to HDF5.
+    """Splits ``d4rl:NAME``, ``minari:ID``, ``ogbench:NAME``, ``collect:TASK/KIND``.
+
+    Paths of D4RL's ``.hdf5`` and OGBench's ``.npz`` files are sources, too.
 
     Raises:
         ValueError: if it is none of them.
@@ -151,9 +157,20 @@ def parse_source(spec: str) -> tuple[str, str]:
     kind, colon, rest = spec.partition(":")
     if colon and kind in SOURCES and rest:
         return kind, rest
-    if spec.endswith((".hdf5", ".h5")):
+    if spec.endswith((".hdf5", ".h5", ".npz")):
         return "file", spec
     raise ValueError(
-        f"unknown data source {spec!r}; write d4rl:NAME, minari:ID, collect:TASK/KIND or "
-        "the path of an .hdf5 file"
+        f"unknown data source {spec!r}; write d4rl:NAME, minari:ID, ogbench:NAME, "
+        "collect:TASK/KIND or the path of an .hdf5 or .npz file"
     )
+
+
+def read_file(path: str | Path) -> Episodes:
+    """Episodes of a file: OGBench's layout for ``.npz``, else D4RL's.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: naming the file and what is wrong with it.
+    """
+    path = Path(path).expanduser()
+    return read_ogbench(path) if path.suffix == ".npz" else read_hdf5(path)

@@ -6,16 +6,18 @@ stopped goes on with the missing ones.
 """
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load, save
+
+from diffreward.files import BadFile, read_json, reading, write_bytes, write_text
 
 FORMAT = "diffreward-shards-1"
+MOST = 100_000
+"""Shards that a folder may have: their names have five digits."""
 AGAIN = "run the command that writes the shards again"
 
 
@@ -50,14 +52,11 @@ def write_shards(
     folder.mkdir(parents=True, exist_ok=True)
     for index in shards.missing:
         arrays = make(index)
-        partial = shards.path(index).with_suffix(".partial")
-        save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, partial)
-        os.replace(partial, shards.path(index))
+        tensors = {k: np.ascontiguousarray(v) for k, v in arrays.items()}
+        write_bytes(shards.path(index), save(tensors))
     about = {k: [str(v.dtype), *v.shape] for k, v in read_shard(shards, 0).items()}
     manifest = {"format": FORMAT, "count": count, "arrays_of_shard_0": about}
-    partial = folder / "manifest.partial"
-    partial.write_text(json.dumps(manifest, indent=2) + "\n")
-    os.replace(partial, folder / "manifest.json")
+    write_text(folder / "manifest.json", json.dumps(manifest, indent=2) + "\n")
     return shards
 
 
@@ -69,13 +68,13 @@ def open_shards(folder: Path) -> Shards:
     """
     path = folder / "manifest.json"
     try:
-        manifest = json.loads(path.read_text())
+        manifest = read_json(path)
         count = int(manifest["count"]) if manifest["format"] == FORMAT else -1
     except FileNotFoundError as error:
         raise ValueError(f"{path} does not exist; {AGAIN}") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise ValueError(f"{path} is damaged ({error}); delete it and {AGAIN}") from error
-    if count < 1:
+    if not 1 <= count <= MOST:
         raise ValueError(f"{path} is not a manifest of format {FORMAT}")
     shards = Shards(folder, count)
     if missing := shards.missing:
@@ -93,8 +92,9 @@ def read_shard(shards: Shards, index: int) -> dict[str, np.ndarray]:
     """
     path = shards.path(index)
     try:
-        return load_file(path)
+        with reading(path) as file:
+            return load(file.data)
     except FileNotFoundError as error:
         raise ValueError(f"{path} does not exist; {AGAIN}") from error
-    except SafetensorError as error:
+    except BadFile as error:
         raise ValueError(f"{path} is damaged ({error}); delete it and {AGAIN}") from error

@@ -4,7 +4,6 @@
 with their scores, the training budget and the command (``experiments/collect.py``).
 """
 
-import json
 import multiprocessing
 import os
 from collections.abc import Callable
@@ -16,6 +15,7 @@ import numpy as np
 
 from diffreward.data.locomotion import LOCOMOTION, Stream, act_in
 from diffreward.data.policies import load_policy
+from diffreward.files import BadFile, read_json
 
 KINDS = ("medium-replay", "medium", "expert")
 _PARTS = 8
@@ -40,9 +40,11 @@ def read_index(task: str, folder: Path | None = None) -> dict[str, Any]:
             "use other data (d4rl:, minari:, a path), or train one (experiments/collect.py)"
         )
     try:
-        index = json.loads(path.read_text(encoding="utf-8"))
+        index = read_json(path)
         files = [policy["file"] for policy in index["policies"]]
         missing = {index["medium"], index["expert"]} - set(files)
+    except BadFile:
+        raise
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"{path}: not an index of policies ({type(error).__name__}: {error}); install "

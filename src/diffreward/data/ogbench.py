@@ -1,0 +1,90 @@
+"""OGBench's datasets (Park et al., 2025): trajectories of states in ``.npz`` files.
+
+A trajectory of T transitions stands as T + 1 rows. ``terminals`` marks its last row, which
+is the state where it ends: the action beside it was never taken. That is an end of the
+recording, not of a task, and there are no rewards.
+"""
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from diffreward.data.arrays import read_arrays
+from diffreward.data.episodes import Episodes
+from diffreward.files import BadFile
+
+_NEEDED = ("observations", "actions", "terminals")
+
+
+def is_ogbench(arrays: dict[str, np.ndarray]) -> bool:
+    """Whether arrays are named as OGBench names them."""
+    return {"observations", "actions"} <= arrays.keys()
+
+
+def load_ogbench(name: str, folder: str | Path | None = None) -> Episodes:
+    """Reads a dataset from ``folder``, or OGBench's own cache.
+
+    Args:
+        name: ``pointmaze-medium-navigate-v0`` and the like; ``-val`` behind it for the
+            validation part.
+        folder: where ``NAME.npz`` lies; ``~/.ogbench/data`` by default.
+
+    Raises:
+        FileNotFoundError: if it is not there.
+        ValueError: naming the file and what is wrong with it.
+    """
+    root = Path("~/.ogbench/data" if folder is None else folder).expanduser()
+    path = root / f"{name}.npz"
+    if os.sep in name or not path.is_file():
+        raise FileNotFoundError(
+            f"{path}: no such dataset; download it with the ogbench package, or put it "
+            "there"
+        )
+    return read_ogbench(path)
+
+
+def read_ogbench(path: str | Path) -> Episodes:
+    """Reads a file of OGBench; its episodes have no rewards, which are zero here.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: naming the file and what is wrong with it.
+    """
+    return episodes_of_ogbench(read_arrays(path), path)
+
+
+def episodes_of_ogbench(arrays: dict[str, np.ndarray], path: str | Path) -> Episodes:
+    """Episodes of the arrays of a file; see :func:`read_ogbench`."""
+    if missing := [key for key in _NEEDED if key not in arrays]:
+        raise BadFile(f"{path}: no {missing[0]}; is it a dataset of OGBench?")
+    if "next_observations" in arrays:
+        raise BadFile(
+            f"{path}: rows are transitions with next_observations, which is not the layout "
+            "that OGBench saves; give the file as downloaded"
+        )
+    observations, actions, ends = (np.asarray(arrays[key]) for key in _NEEDED)
+    rows = len(observations) if observations.ndim else 0
+    flags = ends[:, 0] if ends.ndim == 2 and ends.shape[1] == 1 else ends
+    if rows < 2 or flags.shape != (rows,) or actions.shape[:1] != (rows,):
+        raise BadFile(
+            f"{path}: observations, actions and terminals should have as many rows; they "
+            f"have the shapes {observations.shape}, {actions.shape}, {ends.shape}"
+        )
+    if not np.isin(flags, (0, 1)).all() or not flags[-1]:
+        raise BadFile(
+            f"{path}: terminals should be 0 or 1, and 1 in the last row, where the last "
+            "trajectory ends"
+        )
+    last = flags.astype(bool)
+    moves = ~last
+    timeouts = np.roll(last, -1)
+    if (last & np.roll(last, 1))[1:].any() or last[0]:
+        raise BadFile(f"{path}: a trajectory has a single row, so no transition")
+    return Episodes.from_arrays(
+        observations[moves],
+        actions[moves],
+        terminals=np.zeros(int(moves.sum()), bool),
+        timeouts=timeouts[moves],
+        source=str(path),
+    )
