@@ -4,20 +4,24 @@ Stages: train (checkpoints, policy snapshots, learning curve) -> data (HDF5 in D
 layout). Run the same command again after any interruption.
 """
 
-import shutil
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+from flax import serialization
 from tqdm import tqdm
 
 from configs.common import ConfigDict
 from diffreward import data as d
-from diffreward import report
+from diffreward import files, report
 from diffreward.report import figures
 from diffreward.report.canvas import EngFormatter
+from diffreward.text import say
 from experiments import launch
 
+AGENT, REPLAY_FILE = "agent.msgpack", "replay.npz"
 REPLAY = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
 
 
@@ -33,13 +37,14 @@ def main(config: ConfigDict, workdir: Path) -> dict[str, Any]:
         best = max(read_curve(folder), key=lambda point: point["score"])
         report.close_stage(folder, {"best": best})
     inputs = {"train": report.stage_digest(folder)}
+    inputs["curve"] = report.digest(read_curve(folder))
     folder = workdir / "data"
     wanted = {"expert_transitions": config.expert_transitions}
     if not report.open_stage(folder, wanted, inputs):
         report.close_stage(folder, export(config, workdir))
     result = report.read_json(folder / "report.json")
     for name, about in result.items():
-        print(f"{folder / name}.hdf5: {about['rows']:,} rows, score {about['score']:.1f}")
+        say(f"{folder / name}.hdf5: {about['rows']:,} rows, score {about['score']:.1f}")
     return result
 
 
@@ -55,23 +60,22 @@ def train(config: ConfigDict, folder: Path) -> None:
     checkpoint = folder / "checkpoint"
     # Never full, so that the stream stays whole and in order.
     buffer_size = config.steps + config.steps_per_dispatch
+    agent = SAC(
+        "MlpPolicy",
+        env,
+        learning_rate=config.learning_rate,
+        batch_size=config.batch_size,
+        buffer_size=buffer_size,
+        learning_starts=config.learning_starts,
+        train_freq=config.steps_per_dispatch,
+        gradient_steps=config.steps_per_dispatch,
+        policy_delay=config.policy_delay,
+        seed=config.seed,
+    )
     if checkpoint.exists():
-        agent = SAC.load(checkpoint / "agent.zip", env=env, buffer_size=buffer_size)
-        restore_replay(agent, checkpoint / "replay.npz")
-        print(f"train: goes on at step {agent.num_timesteps:,}", flush=True)
-    else:
-        agent = SAC(
-            "MlpPolicy",
-            env,
-            learning_rate=config.learning_rate,
-            batch_size=config.batch_size,
-            buffer_size=buffer_size,
-            learning_starts=config.learning_starts,
-            train_freq=config.steps_per_dispatch,
-            gradient_steps=config.steps_per_dispatch,
-            policy_delay=config.policy_delay,
-            seed=config.seed,
-        )
+        restore_agent(agent, checkpoint / AGENT)
+        restore_replay(agent, checkpoint / REPLAY_FILE)
+        say(f"train: goes on at step {agent.num_timesteps:,}")
     with tqdm(total=config.steps, initial=agent.num_timesteps, unit="step") as bar:
         while agent.num_timesteps < config.steps:
             before = agent.num_timesteps
@@ -100,17 +104,44 @@ def save(config: ConfigDict, folder: Path, agent: Any) -> dict[str, Any]:
     kept = [p for p in read_curve(folder) if p["step"] < step]
     report.write_json(folder / "curve.json", [*kept, point])
 
-    partial, final = folder / "checkpoint.partial", folder / "checkpoint"
-    old = folder / "checkpoint.old"
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
-    agent.save(partial / "agent.zip")
-    np.savez(partial / "replay.npz", allow_pickle=False, **replay_of(agent))
-    shutil.rmtree(old, ignore_errors=True)
-    if final.exists():
-        final.replace(old)
-    partial.replace(final)
+    with files.writing(folder / "checkpoint") as made:
+        made.mkdir()
+        files.write_bytes(made / AGENT, serialization.to_bytes(state_of(agent)))
+        d.write_arrays(made / REPLAY_FILE, replay_of(agent))
     return point
+
+
+def state_of(agent: Any) -> dict[str, Any]:
+    """All that an agent has learned and where it stands, as arrays.
+
+    The library's own file holds code, which would run when it is read.
+    """
+    policy = agent.policy
+    return {
+        "actor": policy.actor_state,
+        "critic": policy.qf_state,
+        "entropy": agent.ent_coef_state,
+        "keys": [agent.key, policy.key, policy.noise_key],
+        "counts": np.array([agent.num_timesteps, agent._n_updates]),
+    }
+
+
+def restore_agent(agent: Any, path: Path) -> None:
+    """Puts back what :func:`state_of` took.
+
+    Raises:
+        ValueError: naming the file, if it is damaged or of other networks.
+    """
+    blank = state_of(agent)
+    with files.reading(path) as file:
+        state = serialization.from_bytes(blank, file.data)
+        unlike = lambda a, b: np.shape(a) != np.shape(b)
+        if any(jax.tree.leaves(jax.tree.map(unlike, blank, state))):
+            raise files.BadFile(f"{path} holds other networks; delete its folder")
+    agent.policy.actor_state, agent.policy.qf_state = state["actor"], state["critic"]
+    agent.ent_coef_state = state["entropy"]
+    agent.key, agent.policy.key, agent.policy.noise_key = map(jnp.asarray, state["keys"])
+    agent.num_timesteps, agent._n_updates = map(int, state["counts"])
 
 
 def policy_of(agent: Any) -> d.SquashedGaussianPolicy:
@@ -131,10 +162,10 @@ def replay_of(agent: Any) -> dict[str, np.ndarray]:
 
 def restore_replay(agent: Any, path: Path) -> None:
     """Puts what was seen back; the episode that was cut off ends in a time limit."""
-    with np.load(path) as arrays:
-        rows = len(arrays["rewards"])
-        for key in REPLAY:
-            getattr(agent.replay_buffer, key)[:rows, 0] = arrays[key]
+    arrays = d.read_arrays(path)
+    rows = len(arrays["rewards"])
+    for key in REPLAY:
+        getattr(agent.replay_buffer, key)[:rows, 0] = arrays[key]
     agent.replay_buffer.pos = rows
     if rows and not agent.replay_buffer.dones[rows - 1, 0]:
         agent.replay_buffer.dones[rows - 1, 0] = 1
@@ -163,8 +194,8 @@ def export(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     points = read_curve(train_folder)
     medium = next((p for p in points if p["score"] >= config.medium_score), points[-1])
     best = max(points, key=lambda point: point["score"])
-    with np.load(train_folder / "checkpoint" / "replay.npz") as arrays:
-        replay = {key: arrays[key][: medium["step"]] for key in REPLAY}
+    arrays = d.read_arrays(train_folder / "checkpoint" / REPLAY_FILE)
+    replay = {key: arrays[key][: medium["step"]] for key in REPLAY}
     timeouts = replay.pop("timeouts") > 0
     replay["terminals"] = (replay.pop("dones") > 0) & ~timeouts
     replay["timeouts"] = timeouts
@@ -199,10 +230,10 @@ def write_snapshots(
 ) -> None:
     """Gathers the policies from which data can be made without training."""
     folder = workdir / "snapshots"
-    folder.mkdir(exist_ok=True)
     policies = replay if best in replay else [*replay, best]
     for point in policies:
-        shutil.copy(workdir / "train" / point["file"], folder / point["file"])
+        with files.reading(files.inside(workdir / "train", point["file"])) as file:
+            files.write_bytes(folder / point["file"], file.data)
     index = {
         "task": d.LOCOMOTION[config.task].env_id,
         "algorithm": f"SAC, {config.steps:,} steps, seed {config.seed}",

@@ -10,7 +10,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from tqdm import tqdm
 
 from configs.common import ConfigDict, choose
@@ -25,6 +24,7 @@ from diffreward.networks import (
     ValueUnet,
 )
 from diffreward.reward import LatentStandards, fit_standards
+from diffreward.text import say
 from diffreward.types import Params
 from experiments import (
     digits,
@@ -59,18 +59,18 @@ def main(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     inputs = {n: report.stage_digest(workdir / n) for n in ("records", "rewards")}
     settings = {"audit": config.audit.to_dict(), "seed": config.seed}
     if not report.open_stage(folder, settings, inputs):
-        print("audit: requests no stage has seen", flush=True)
+        say("audit: requests no stage has seen")
         result, arrays = image_audit.evaluate(config, pair, reward, params, shards)
         save_arrays(folder / "arrays.npz", arrays)
         report.close_stage(folder, result)
     result = report.read_json(folder / "report.json")
-    with np.load(folder / "arrays.npz") as arrays:
-        images_page.write(config, workdir, result, dict(arrays), pair.decode)
+    arrays = d.read_arrays(folder / "arrays.npz")
+    images_page.write(config, workdir, result, arrays, pair.decode)
     report.write_json(workdir / "report.json", result)
     summary = f"AUROC {images_page.interval(result['auroc'])}"
     if "audience" in result:
         summary += f", held-out images {images_page.interval(result['audience']['auroc'])}"
-    print(f"{summary}\nreport: {workdir / 'report.md'} ({time.time() - began:.0f} s)")
+    say(f"{summary}\nreport: {workdir / 'report.md'} ({time.time() - began:.0f} s)")
     return result
 
 
@@ -123,8 +123,8 @@ def standards(workdir: Path, pair: ImagePair, shards: d.Shards) -> LatentStandar
         found = fit_standards(pair.schedule, t, parts)
         save_arrays(folder / "arrays.npz", jax.device_get(found)._asdict())
         report.close_stage(folder, {"levels": len(t)})
-    with np.load(folder / "arrays.npz") as arrays:
-        return LatentStandards(**{k: jnp.asarray(v) for k, v in arrays.items()})
+    arrays = d.read_arrays(folder / "arrays.npz")
+    return LatentStandards(**{k: jnp.asarray(v) for k, v in arrays.items()})
 
 
 def train_reward(

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from configs.common import ConfigDict
-from diffreward import report
+from diffreward import files, report
 from diffreward.report import figures
 
 Decode = Callable[[np.ndarray], np.ndarray]
@@ -37,7 +37,7 @@ def write(
         draw_audience(folder / "held_out.png", arrays, decode, shown)
         lines += audience_text(result["audience"])
     lines += ["Settings stand in `*/config.json`, numbers in `report.json`.", ""]
-    (workdir / "report.md").write_text("\n".join(lines))
+    files.write_text(workdir / "report.md", "\n".join(lines))
 
 
 def interval(e: Any, digits: int = 3) -> str:

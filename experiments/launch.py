@@ -1,11 +1,8 @@
 """Command lines and training stages, shared by all experiments."""
 
-import contextlib
-import fcntl
-import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +15,8 @@ from ml_collections import config_flags
 from configs.common import ConfigDict
 from diffreward import data as d
 from diffreward import report, train
+from diffreward.files import claim, user_path
+from diffreward.text import complain, say
 from diffreward.types import Params
 from experiments import tasks, validation
 from experiments.samples import crossed_samples
@@ -42,10 +41,18 @@ def run(
         try:
             if not folder.value:
                 raise ValueError("--workdir is empty; name a folder")
-            with claim(Path(folder.value)):
-                main(flag.value, Path(folder.value))
-        except (ValueError, OSError, train.Diverged, report.StaleRunError) as error:
-            print(f"error: {_one_line(error)}", file=sys.stderr)
+            workdir = user_path(folder.value)
+            with claim(workdir):
+                main(flag.value, workdir)
+        except KeyboardInterrupt:
+            complain("interrupted; the same command goes on where it stopped")
+            sys.exit(130)
+        except BrokenPipeError:
+            sys.exit(1)
+        except Exception as error:
+            if not _said(error):
+                raise
+            complain(_words(error))
             sys.exit(1)
 
     for name in ("config", "workdir", "wandb"):  # what --help lists
@@ -61,52 +68,24 @@ def _parse(argv: list[str]) -> list[str]:
         # get_config's own errors arrive as the text of a traceback.
         lines = [line.strip() for line in str(error).splitlines()]
         causes = [line for line in lines if "Error:" in line.split(" ")[0]]
-        message = causes[-1].split(": ", 1)[-1] if causes else _one_line(error)
+        message = causes[-1].split(": ", 1)[-1] if causes else _words(error)
         known = "unknown config key " if isinstance(error, AttributeError) else ""
-        print(f"error: {known}{message}", file=sys.stderr)
+        complain(f"{known}{message}")
         sys.exit(1)
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).replace("\\n", " ").replace("\\'", "'").split())
+def _said(error: Exception) -> bool:
+    """Whether an error tells its user what to do; others are faults of the program."""
+    told = (ValueError, OSError, MemoryError, train.Diverged, report.StaleRunError)
+    # JAX says so when a device is missing or its memory is full.
+    return isinstance(error, (*told, jax.errors.JaxRuntimeError)) or (
+        isinstance(error, RuntimeError) and "backend" in str(error)
+    )
 
 
-@contextlib.contextmanager
-def claim(workdir: Path) -> Iterator[None]:
-    """Keeps a run's folder for this process as long as the block lasts.
-
-    The lock is the system's own, on the folder: nothing stays behind, however it ends,
-    and neither does a folder that was made for it and stayed empty.
-
-    Raises:
-        ValueError: if the folder cannot be made, or another process works in it.
-    """
-    made = not workdir.exists()
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        folder = os.open(workdir, os.O_RDONLY)
-    except OSError as error:
-        raise ValueError(
-            f"{workdir}: not a folder that can be used ({error.strerror}); choose another "
-            "--workdir"
-        ) from error
-    try:
-        if not os.access(workdir, os.W_OK | os.X_OK):
-            raise ValueError(f"{workdir}: not writable; choose another --workdir")
-        try:
-            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(
-                f"{workdir}: another process works in this folder; wait for it, or choose "
-                "another --workdir"
-            ) from None
-        except OSError:
-            pass  # a file system without locks: then nobody watches
-        yield
-    finally:
-        os.close(folder)
-        if made and not any(workdir.iterdir()):
-            workdir.rmdir()
+def _words(error: Exception) -> str:
+    words = str(error).replace("\\n", " ").replace("\\'", "'")
+    return words or "there is not enough memory"
 
 
 _wandb: dict[str, Any] | None = None
@@ -140,23 +119,20 @@ def print_plan(rows: list[tuple[str, ConfigDict, int, dict]], data_bytes: int) -
     """One line per training stage: steps, parameters, rough time and memory."""
     rate = TYPICAL_SHARE * matmul_rate()
     total, peak = 0.0, 0
-    print(
-        f"{'stage':16}{'steps':>9}{'members':>9}{'parameters':>12}{'minutes':>9}{'MiB':>7}"
-    )
+    say(f"{'stage':16}{'steps':>9}{'members':>9}{'parameters':>12}{'minutes':>9}{'MiB':>7}")
     for name, section, members, cost in rows:
         minutes = section.steps * cost["flops_per_step"] / rate / 60
         # Parameters, average, two moments, and as much again for gradients and copies.
         memory = 2 * cost["state_bytes"] + data_bytes + 4 * cost["batch_bytes"]
-        print(
+        say(
             f"{name:16}{section.steps:>9,}{members:>9}{cost['parameters']:>12,}"
             f"{minutes:>9.1f}{memory / MIB:>7.0f}"
         )
         total, peak = total + minutes, max(peak, memory)
-    print(
+    say(
         f"about {total:.0f} minutes of training on {jax.device_count()} "
         f"{jax.devices()[0].device_kind} device(s), and {peak / MIB + 900:.0f} MiB with "
         "the program itself; finished stages are skipped",
-        flush=True,
     )
 
 

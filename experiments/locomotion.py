@@ -15,6 +15,8 @@ from tqdm import tqdm
 from configs.common import ConfigDict
 from diffreward import data as d
 from diffreward import report, train
+from diffreward.files import recorded, sha256
+from diffreward.text import say
 from diffreward.types import Params
 from experiments import (
     baselines,
@@ -66,7 +68,7 @@ def main(config: ConfigDict, workdir: Path) -> dict[str, Any]:
         report.close_stage(folder, {**results, "seconds": time.time() - started})
     result = report.read_json(folder / "report.json")
     locomotion_page.write(config, workdir, result)
-    print(f"report: {workdir / 'report.md'} ({time.time() - began:.0f} s in this call)")
+    say(f"report: {workdir / 'report.md'} ({time.time() - began:.0f} s in this call)")
     return result
 
 
@@ -117,16 +119,19 @@ def make_data(config: ConfigDict, workdir: Path) -> None:
     """Collects or finds both datasets and writes down what they are."""
     folder, section = workdir / "data", config.data
     # How many processes share the work changes no byte of it.
-    asked = {k: v for k, v in section.to_dict().items() if k != "processes"}
+    asked = {k: v for k, v in section.to_dict().items() if k not in ("processes", "folder")}
     settings = {"task": config.task, "seed": config.seed, "data": asked}
     kinds = {name: d.parse_source(section[name]) for name in ("base", "expert")}
     ready: dict[str, d.Episodes] = {}
-    if not (folder / "report.json").exists():
-        # Files that cannot be used shall not bind the folder to the settings they had.
-        files = [name for name, (kind, _) in kinds.items() if kind != "collect"]
-        ready = {name: load(config, workdir, name) for name in files}
-    if report.open_stage(folder, settings):
-        print("data: done before")
+    inputs: dict[str, str] = {}
+    # Files that cannot be used shall not bind the folder to the settings they had; those
+    # that can are known by their bytes, wherever they lie.
+    for name in [name for name, (kind, _) in kinds.items() if kind != "collect"]:
+        with recorded() as used:
+            ready[name] = load(config, workdir, name)
+        inputs[name] = report.digest(sorted(used.values()))
+    if report.open_stage(folder, settings, inputs):
+        say("data: done before")
         return
     began, found = time.time(), {}
     for name, (kind, rest) in kinds.items():
@@ -137,12 +142,13 @@ def make_data(config: ConfigDict, workdir: Path) -> None:
         found[name] = {
             "source": section[name],
             "file": episodes.source,
+            **({"sha256": sha256(folder / f"{name}.hdf5")} if kind == "collect" else {}),
             "episodes": len(returns),
             "transitions": len(episodes.rewards),
             "return": float(returns.mean()),
             "score": float(d.normalised_score(config.task, returns).mean()),
         }
-        print(f"{name}: {found[name]}", flush=True)
+        say(f"{name}: {found[name]}")
     report.close_stage(folder, {**found, "seconds": time.time() - began})
 
 
@@ -160,6 +166,18 @@ def _collect(config: ConfigDict, what: str, path: Path) -> None:
     d.write_hdf5(path, stream, {"source": f"collect:{what}", "seed": config.seed})
 
 
+def own_file(folder: Path, name: str) -> Path:
+    """A file that was collected, unless it is no longer what was written.
+
+    Raises:
+        ValueError: if it is not.
+    """
+    path, record = folder / f"{name}.hdf5", folder / "report.json"
+    if record.exists() and report.read_json(record)[name].get("sha256") != sha256(path):
+        raise ValueError(f"{path} is not the file that was collected")
+    return path
+
+
 def load(config: ConfigDict, workdir: Path, name: str) -> d.Episodes:
     """Episodes of the base or the expert, checked against the task."""
     kind, rest = d.parse_source(config.data[name])
@@ -168,15 +186,17 @@ def load(config: ConfigDict, workdir: Path, name: str) -> d.Episodes:
         episodes = d.load_d4rl(rest, folder)
     elif kind == "minari":
         episodes = d.load_minari(rest, folder)
+    elif kind == "ogbench":
+        episodes = d.load_ogbench(rest, folder)
     elif kind == "collect":
         try:
-            episodes = d.read_hdf5(workdir / "data" / f"{name}.hdf5")
+            episodes = d.read_hdf5(own_file(workdir / "data", name))
         except (ValueError, FileNotFoundError) as error:
             raise ValueError(
                 f"{error}; delete {workdir / 'data'} to collect the data again"
             ) from error
     else:
-        episodes = d.read_hdf5(rest)
+        episodes = d.read_file(rest)
     d.check_task(episodes, config.task)
     if not episodes.rewards.any():
         raise ValueError(

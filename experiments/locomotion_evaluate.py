@@ -1,11 +1,9 @@
 """Rollouts of every method on the same episodes, and the numbers of the table."""
 
-import zlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
-from zipfile import BadZipFile
 
 import jax
 import numpy as np
@@ -17,6 +15,7 @@ from diffreward import data as d
 from diffreward import measures
 from diffreward.measures import bootstrap, interquartile_mean
 from diffreward.steer import guide, guide_by_difference, make_controller, roll_out
+from diffreward.text import say
 from diffreward.types import EpsFn, Params, RewardFn
 from experiments import baselines, measure, tasks
 from experiments.samples import crossed_samples
@@ -68,7 +67,7 @@ def evaluate(
             act = acts.setdefault(key, make_act(config, prepared, model, method))
             save(path, run(config, act, name, method))
         results[name] = summarise(config, read(path))
-        print(f"{name}: score {results[name]['score'][0]:.1f}", flush=True)
+        say(f"{name}: score {results[name]['score'][0]:.1f}")
     close_gaps(config, folder, results)
     return {
         "task": config.task,
@@ -224,9 +223,7 @@ def run(config: ConfigDict, act: Act, name: str, method: Method) -> dict[str, An
 
 def save(path: Path, arrays: dict[str, Any]) -> None:
     """Writes an archive whole or not at all."""
-    partial_path = path.with_suffix(".partial.npz")
-    np.savez_compressed(partial_path, allow_pickle=False, **arrays)
-    partial_path.replace(path)
+    d.write_arrays(path, arrays)
 
 
 def read(path: Path) -> dict[str, np.ndarray]:
@@ -236,15 +233,10 @@ def read(path: Path) -> dict[str, np.ndarray]:
         ValueError: naming the file, if it is damaged.
     """
     try:
-        # Opened here: NumPy leaves a file that is no archive open.
-        with path.open("rb") as raw, np.load(raw) as file:
-            arrays = {key: file[key] for key in file.files}
-        missing = KEYS - arrays.keys()
-    # NumPy raises what its zip and array readers raise.
-    except (OSError, ValueError, EOFError, KeyError, BadZipFile, zlib.error) as error:
-        raise ValueError(
-            f"{path}: cannot be read ({error}); delete it to run this method again"
-        ) from error
+        arrays = d.read_arrays(path)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{error}; delete it to run this method again") from error
+    missing = KEYS - arrays.keys()
     if missing:
         raise ValueError(
             f"{path}: without {', '.join(sorted(missing))}; delete it to run this method "

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from configs.common import ConfigDict
+from diffreward import files
 from diffreward.data import body_segments
 from diffreward.report import figures, markdown, write_json
 from diffreward.report.films import film
@@ -40,9 +41,7 @@ def write(config: ConfigDict, workdir: Path, result: dict[str, Any]) -> None:
     draw_fvu(folder / "fvu.png", result)
     draw_film(folder / "film.gif", config.task, workdir / "evaluation", filmed(result))
     write_json(workdir / "report.json", result)
-    partial = workdir / "report.partial.md"
-    partial.write_text(page(config, result), encoding="utf-8")
-    partial.replace(workdir / "report.md")
+    files.write_text(workdir / "report.md", page(config, result))
 
 
 def interval(triple: list[float], digits: int = 1) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 from configs.common import ConfigDict, choose
 from diffreward import data as d
 from diffreward import report, train
+from diffreward.text import say
 from diffreward.types import Params
 from experiments import (
     launch,
@@ -53,7 +54,7 @@ def main(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     inputs = {n: report.stage_digest(workdir / n) for n in ("data", *rewards)}
     settings = {"evaluation": config.evaluation.to_dict()}
     if not report.open_stage(folder, settings, inputs):
-        print("evaluation: every goal on held-out data", flush=True)
+        say("evaluation: every goal on held-out data")
         started = time.time()
         results = maze2d_evaluate.evaluate(
             config, folder, prepared, model, base, experts, rewards
@@ -62,7 +63,7 @@ def main(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     result = report.read_json(folder / "report.json")
     del result["seconds"]  # of this machine, not of this run
     maze2d_page.write(config, workdir, prepared, result)
-    print(f"report: {workdir / 'report.md'} ({time.time() - began:.0f} s in this call)")
+    say(f"report: {workdir / 'report.md'} ({time.time() - began:.0f} s in this call)")
     return result
 
 
@@ -133,7 +134,7 @@ def make_data(config: ConfigDict, workdir: Path) -> None:
         "data": {k: v for k, v in section.to_dict().items() if k != "processes"},
     }
     if report.open_stage(folder, settings):
-        print("data: done before")
+        say("data: done before")
         return
     recipe = d.Recipe(
         frame_skip=section.frame_skip,

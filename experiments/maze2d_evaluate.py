@@ -15,6 +15,7 @@ from diffreward import data as d
 from diffreward import measures
 from diffreward.reward import Pair, metrics
 from diffreward.steer import follow_plans, guide, guide_by_difference, plan
+from diffreward.text import say
 from diffreward.types import Params
 from experiments import measure, tasks
 
@@ -65,7 +66,7 @@ def evaluate(
             record[f"{name}_by_seed"] = [r[name] for r, _ in per_seed]
         goals[str(goal)] = record
         save_arrays(folder / f"goal{goal}.npz", arrays)
-        print(
+        say(
             f"goal {goal}: peak {record['peak_distance']:.2f} m from the goal, AUROC "
             f"{record['auroc'][0]:.3f}, correlation {record['correlation']:.3f}, "
             f"map {record['map_spearman']:.2f}, reached {record['reached']}"
@@ -74,10 +75,8 @@ def evaluate(
 
 
 def save_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Writes a compressed archive whole or not at all."""
-    partial = path.with_suffix(".partial.npz")
-    np.savez_compressed(partial, allow_pickle=False, **arrays)
-    partial.replace(path)
+    """Writes an archive whole or not at all."""
+    d.write_arrays(path, arrays)
 
 
 def summarise(goals: dict[str, Any], config: ConfigDict) -> dict[str, Any]:

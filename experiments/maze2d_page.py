@@ -1,12 +1,13 @@
 """The page and the figures of one maze, made from its records alone."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from configs.common import ConfigDict
+from diffreward import files, train
+from diffreward.data import read_arrays
 from diffreward.report import figures, markdown, write_json
 
 
@@ -14,7 +15,7 @@ def write(config: ConfigDict, workdir: Path, prepared: Any, result: dict) -> Non
     """Writes figures/, report.md and report.json into the run's folder."""
     walls = prepared.maze.walls
     arrays = {
-        goal: np.load(workdir / "evaluation" / f"goal{goal}.npz")
+        goal: read_arrays(workdir / "evaluation" / f"goal{goal}.npz")
         for goal in result["goals"]
     }
     folder = workdir / "figures"
@@ -25,9 +26,7 @@ def write(config: ConfigDict, workdir: Path, prepared: Any, result: dict) -> Non
     draw_fvu(folder / "fvu.png", result)
     draw_training(folder / "training.png", workdir)
     write_json(workdir / "report.json", result)
-    partial = workdir / "report.partial.md"
-    partial.write_text(page(config, result), encoding="utf-8")
-    partial.replace(workdir / "report.md")
+    files.write_text(workdir / "report.md", page(config, result))
 
 
 def draw_summary(path: Path, walls: np.ndarray, result: dict, arrays: dict) -> None:
@@ -108,8 +107,7 @@ def draw_training(path: Path, workdir: Path) -> None:
     stages = ("base", "experts", "rewards", "window_rewards")
     fig, axes = figures.grid_of(len(stages), 4, size=3.0)
     for ax, stage in zip(axes, stages, strict=True):
-        lines = (workdir / stage / "metrics.jsonl").read_text().splitlines()
-        rows = [json.loads(line) for line in lines]
+        rows = train.read_rows(workdir / stage / "metrics.jsonl")
         rows = [r for r in rows if "train/loss" in r]
         loss = np.array([np.atleast_1d(r["train/loss"]) for r in rows])
         ax.semilogy([r["step"] for r in rows], loss, lw=0.9)

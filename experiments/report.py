@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from diffreward.data import make_maze
+from diffreward import files, text
+from diffreward.data import make_maze, read_arrays
 from diffreward.report import figures, markdown, read_json
 from experiments import locomotion_page
 
@@ -40,8 +41,10 @@ def main(argv: list[str] | None = None) -> Path:
     parser = argparse.ArgumentParser(
         prog="python -m experiments.report", description=(__doc__ or "").split("\n")[0]
     )
-    parser.add_argument("runs", nargs="+", type=Path, help="folders of finished runs")
-    parser.add_argument("--out", type=Path, default=Path("runs/report"))
+    parser.add_argument(
+        "runs", nargs="+", type=files.user_path, help="folders of finished runs"
+    )
+    parser.add_argument("--out", type=files.user_path, default=Path("runs/report"))
     args = parser.parse_args(argv)
     results = {run: read_json(run / "report.json") for run in args.runs}
     mazes = {run: r for run, r in results.items() if "maze" in r}
@@ -49,7 +52,6 @@ def main(argv: list[str] | None = None) -> Path:
     for run in results:
         if not {"maze", "task"} & set(results[run]):
             raise ValueError(f"{run / 'report.json'}: neither a maze nor a locomotion run")
-    args.out.mkdir(parents=True, exist_ok=True)
     parts = []
     if mazes:
         draw(args.out / "maps.png", mazes)
@@ -57,9 +59,7 @@ def main(argv: list[str] | None = None) -> Path:
     if tasks:
         parts.append(locomotion_page.collected(tasks))
     page = args.out / "report.md"
-    partial = args.out / "report.partial.md"
-    partial.write_text("\n".join(parts), encoding="utf-8")
-    partial.replace(page)
+    files.write_text(page, "\n".join(parts))
     return page
 
 
@@ -113,16 +113,16 @@ def draw(path: Path, results: dict[Path, dict[str, Any]]) -> None:
         for name, goal in result["goals"].items():
             ax = axes[8 * i + int(name) - 1]
             ax.axis("on")
-            with np.load(run / "evaluation" / f"goal{name}.npz") as a:
-                edges = (a["x_edges"], a["y_edges"])
-                title = f"{result['maze']}, goal {name}"
-                figures.draw_map(ax, walls, edges, a["map"], np.array(goal["goal"]), title)
+            a = read_arrays(run / "evaluation" / f"goal{name}.npz")
+            edges = (a["x_edges"], a["y_edges"])
+            title = f"{result['maze']}, goal {name}"
+            figures.draw_map(ax, walls, edges, a["map"], np.array(goal["goal"]), title)
     figures.save(fig, path)
 
 
 if __name__ == "__main__":
     try:
-        print(main())
+        text.say(main())
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        text.complain(error)
         sys.exit(1)

@@ -391,7 +391,7 @@ def write_page(
         "share of the true reward's return, %",
         "regret",
     ]
-    text = [
+    lines = [
         f"# PPO from scratch, {config.maze2d.maze}",
         "",
         f"Mean and 95 % interval over {config.seeds} seeds; {config.steps:,} steps each; "
@@ -403,8 +403,8 @@ def write_page(
         "![learning curves](figures/learning.png)",
         "",
     ]
-    (workdir / "report.md").write_text("\n".join(text))
-    print("\n".join(text[:-2]), f"\nreport: {workdir / 'report.md'}")
+    files.write_text(workdir / "report.md", "\n".join(lines))
+    say("\n".join(lines[:-2]) + f"\nreport: {workdir / 'report.md'}")
 
 
 if __name__ == "__main__":

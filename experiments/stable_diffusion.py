@@ -13,7 +13,6 @@ from jax import Array
 from configs.common import ConfigDict, choose
 from diffreward import data as d
 from diffreward import report
-from diffreward.card import sha256
 from diffreward.diffusion import (
     SAFETY_CONCEPT,
     SAFETY_PRESETS,
@@ -22,11 +21,13 @@ from diffreward.diffusion import (
     safe_step,
     to_eps,
 )
+from diffreward.files import Ledger, digest, recorded, sha256, user_path
 from diffreward.interop.stable_diffusion import (
     StableDiffusion,
     load_stable_diffusion,
     make_prompt_encoder,
 )
+from diffreward.text import say
 from diffreward.types import EpsFn, Params
 from experiments import image_pairs, tasks
 
@@ -46,7 +47,7 @@ def check(config: ConfigDict) -> None:
     for name, value in needed.items():
         if not value:
             raise ValueError(f"{name} is not set; add --config.{name}=PATH")
-        if not Path(value).exists():
+        if not user_path(value).exists():
             raise ValueError(f"{name}: {value} does not exist")
 
 
@@ -61,21 +62,31 @@ def make_pair(config: ConfigDict, workdir: Path) -> image_pairs.ImagePair:
     """Reads the pipelines and the prompts."""
     section = config.sd
     folder = workdir / "models"
-    settings = {k: v for k, v in section.to_dict().items() if k != "remat"}
-    paths = map(Path, (section.folder, *expert_paths(section).values()))
-    digests = {str(p): digest_folder(p) if p.is_dir() else sha256(p) for p in paths}
-    done = report.open_stage(folder, settings, digests)
+    paths = {"sd.folder": section.folder, **expert_paths(section)}
+    paths["sd.prompts"] = section.prompts
+    paths = {name: user_path(path) for name, path in paths.items()}
     load = partial(load_stable_diffusion, dtype=jnp.dtype(section.dtype))
-    base = expert = load(section.folder)
-    if section.pair == "folders":
-        expert = load(section.expert_folder)
-        check_alike(base, expert, section)
-    elif section.pair == "lora":
-        expert = load(section.folder, lora=section.lora, lora_scale=section.lora_scale)
-    prompts = d.read_prompts(section.prompts, column=section.column, limit=section.requests)
-    print(f"{len(prompts.text)} prompts, latents {base.latent_shape}", flush=True)
+    with recorded() as used:
+        base = expert = load(paths["sd.folder"])
+        if section.pair == "folders":
+            expert = load(paths["sd.expert_folder"])
+            check_alike(base, expert, section)
+        elif section.pair == "lora":
+            lora = paths["sd.lora"]
+            expert = load(paths["sd.folder"], lora=lora, lora_scale=section.lora_scale)
+        prompts = d.read_prompts(
+            paths["sd.prompts"], column=section.column, limit=section.requests
+        )
+    # What was read is what the stages belong to, wherever it lies.
+    places = ("remat", "folder", "expert_folder", "lora", "prompts")
+    settings = {k: v for k, v in section.to_dict().items() if k not in places}
+    done = report.open_stage(
+        folder, settings, {name: digest_folder(path, used) for name, path in paths.items()}
+    )
+    say(f"{len(prompts.text)} prompts, latents {base.latent_shape}")
     if not done:
-        report.close_stage(folder, {"prompts": len(prompts.text)})
+        read = {name: str(path) for name, path in paths.items()}
+        report.close_stage(folder, {"prompts": len(prompts.text), "read": read})
     return build(section, base, expert, prompts)
 
 
@@ -189,8 +200,15 @@ def check_alike(
             )
 
 
-def digest_folder(folder: Path) -> str:
-    """Of every file a pipeline is read from."""
-    names = ("config.json", "*.safetensors", "*.bin", "scheduler_config.json", "*.txt")
-    files = sorted({p for name in names for p in folder.glob(f"*/{name}")})
-    return report.digest({str(p.relative_to(folder)): sha256(p) for p in files})
+def digest_folder(path: Path, used: Ledger | None = None) -> str:
+    """Digest of a folder's, or a file's, names and bytes.
+
+    Args:
+        path: of the folder.
+        used: digests of the files that were read, here or elsewhere; by default of every
+            file in the folder.
+    """
+    if used is None:
+        used = {p: sha256(p) for p in sorted(path.rglob("*")) if p.is_file()}
+    own = {p: sha for p, sha in used.items() if p.is_relative_to(path)}
+    return digest(own, path)

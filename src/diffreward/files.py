@@ -148,6 +148,20 @@ def reading(path: str | Path, *, most: int = LARGE) -> Iterator[File]:
         raise BadFile(f"{path} cannot be read: {what}{reason[:300]}") from error
 
 
+def user_path(value: str) -> Path:
+    """A path as a person writes it: ``~`` is the home folder.
+
+    Raises:
+        ValueError: if it is empty, or names a home that is not known.
+    """
+    if not value:
+        raise ValueError("a path is empty; name a file or folder")
+    try:
+        return Path(value).expanduser()
+    except RuntimeError as error:
+        raise ValueError(f"{value}: {error}") from None
+
+
 def read_text(path: str | Path) -> str:
     """A text file, whole; see :func:`reading`."""
     with reading(path, most=SMALL) as file:

@@ -17,17 +17,16 @@ from typing import Any
 import jax
 import numpy as np
 
+from diffreward import files
+
 
 class StaleRunError(RuntimeError):
     """A folder holds results made with other settings or other inputs."""
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes JSON through a temporary file and a rename: whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(value, indent=2, default=_plain) + "\n")
-    os.replace(partial, path)
+    """Writes JSON, whole or not at all."""
+    files.write_text(path, json.dumps(value, indent=2, default=_plain) + "\n")
 
 
 def read_json(path: Path) -> Any:
@@ -37,11 +36,11 @@ def read_json(path: Path) -> Any:
         ValueError: naming the file, if it is missing or damaged.
     """
     try:
-        return json.loads(path.read_text())
+        return files.read_json(path)
     except FileNotFoundError:
         raise ValueError(f"{path} does not exist; run the stage that writes it") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not valid JSON ({error}); delete it") from None
+    except files.BadFile as error:
+        raise ValueError(f"{error}; delete it") from None
 
 
 def digest(value: Any) -> str:

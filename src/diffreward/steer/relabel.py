@@ -1,8 +1,8 @@
 """Offline datasets whose rewards are the extracted ones, written for other libraries."""
 
+import io
 import json
 import os
-import shutil
 from pathlib import Path
 
 import h5py
@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffreward.data import Episodes, Normaliser, normalise, transitions, write_hdf5
+from diffreward.files import write_bytes, write_text, writing
 from diffreward.steer.stepwise import Share, ValueFn, check_share
 
 MINARI_VERSION = "0.5.3"
@@ -126,27 +127,24 @@ def write_minari(
     final = Path(root) / dataset_id / "data"
     if final.exists():
         raise ValueError(f"{final}: already exists; choose another name or delete it")
-    partial = final.with_name(f"data.{os.getpid()}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
-        with h5py.File(partial / "main_data.hdf5", "w") as file:
-            for number in range(len(episodes.starts)):
-                _write_episode(file.create_group(f"episode_{number}"), episodes, number)
-        metadata = {
-            "dataset_id": dataset_id,
-            "description": description,
-            "data_format": "hdf5",
-            "minari_version": MINARI_VERSION,
-            "total_episodes": len(episodes.starts),
-            "total_steps": len(episodes.rewards),
-            "observation_space": _box(episodes.observations),
-            "action_space": _box(episodes.actions),
-        }
-        (partial / "metadata.json").write_text(json.dumps(metadata, indent=2) + "\n")
-        os.replace(partial, final)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    stream = io.BytesIO()
+    with h5py.File(stream, "w") as file:
+        for number in range(len(episodes.starts)):
+            _write_episode(file.create_group(f"episode_{number}"), episodes, number)
+    metadata = {
+        "dataset_id": dataset_id,
+        "description": description,
+        "data_format": "hdf5",
+        "minari_version": MINARI_VERSION,
+        "total_episodes": len(episodes.starts),
+        "total_steps": len(episodes.rewards),
+        "observation_space": _box(episodes.observations),
+        "action_space": _box(episodes.actions),
+    }
+    with writing(final, replace=False) as made:
+        made.mkdir()
+        write_bytes(made / "main_data.hdf5", stream.getvalue())
+        write_text(made / "metadata.json", json.dumps(metadata, indent=2) + "\n")
     return final
 
 

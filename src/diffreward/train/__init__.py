@@ -4,6 +4,7 @@ from diffreward.train.checkpoint import CheckpointMismatch, load_params
 from diffreward.train.estimate import estimate
 from diffreward.train.loop import Diverged, fit
 from diffreward.train.optimiser import learning_rate_schedule, make_optimiser
+from diffreward.train.record import read_rows
 from diffreward.train.sharding import cut_shardings, make_mesh, state_shardings
 from diffreward.train.state import Task, TrainState, init_state
 from diffreward.train.step import make_dispatch, make_train_step
@@ -23,5 +24,6 @@ __all__ = [
     "make_mesh",
     "make_optimiser",
     "make_train_step",
+    "read_rows",
     "state_shardings",
 ]

@@ -3,7 +3,6 @@
 import importlib
 import json
 import math
-import os
 import sys
 import time
 from pathlib import Path
@@ -14,6 +13,8 @@ import numpy as np
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
+from diffreward import files, text
+
 PLAIN_INTERVAL = 10.0
 """Seconds between two progress lines where there is no terminal."""
 
@@ -21,7 +22,7 @@ PLAIN_INTERVAL = 10.0
 def say(line: str) -> None:
     """Writes one line to stderr without tearing a progress bar; process 0 only."""
     if jax.process_index() == 0:
-        tqdm.write(line, file=sys.stderr)
+        tqdm.write(text.printable(line), file=sys.stderr)
 
 
 class Recorder:
@@ -62,7 +63,7 @@ class Recorder:
         workdir.mkdir(parents=True, exist_ok=True)
         rows = workdir / "metrics.jsonl"
         truncate_rows(rows, start)
-        self._rows = rows.open("a", encoding="utf-8")
+        self._rows = files.opened(rows)
         self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=start + 1)
         self._wandb = None
         if wandb is not None:
@@ -136,13 +137,40 @@ def truncate_rows(path: Path, step: int) -> None:
     if not path.exists():
         return
     kept = []
-    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
-        if not line.endswith("\n") or json.loads(line)["step"] > step:
-            break
-        kept.append(line)
-    fresh = path.with_suffix(".tmp")
-    fresh.write_text("".join(kept), encoding="utf-8")
-    os.replace(fresh, path)
+    with files.reading(path) as file:
+        for number, line in enumerate(file.text().splitlines(keepends=True), 1):
+            if not line.endswith("\n"):
+                break
+            if _step_of(line, f"{path}, line {number}") > step:
+                break
+            kept.append(line)
+    files.write_text(path, "".join(kept))
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Rows of a metrics file.
+
+    Raises:
+        ValueError: naming the file and the line, if one is damaged.
+    """
+    with files.reading(path) as file:
+        lines = file.text().splitlines()
+        for number, line in enumerate(lines, 1):
+            _step_of(line, f"{path}, line {number}")
+        return [json.loads(line) for line in lines]
+
+
+def _step_of(line: str, where: str) -> int:
+    try:
+        step = json.loads(line)["step"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        step = None
+    if not isinstance(step, int):
+        raise ValueError(
+            f"{where}: no row of metrics; the file is damaged: delete it, and the record "
+            "begins where the run goes on"
+        )
+    return step
 
 
 def _finite(value: Any) -> Any:
