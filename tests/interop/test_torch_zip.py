@@ -340,7 +340,7 @@ def test_files_are_told_by_their_content(tmp_path):
     (tmp_path / "z.safetensors").write_bytes(b"\0" * 40)
     with pytest.raises(ValueError, match="z.safetensors is no valid safetensors file"):
         read_tensors(tmp_path / "z.safetensors")
-    with pytest.raises(ValueError, match="nowhere.pt is no file"):
+    with pytest.raises(FileNotFoundError, match="nowhere.pt does not exist"):
         read_tensors(tmp_path / "nowhere.pt")
 
 

@@ -35,7 +35,9 @@ def extract(args: argparse.Namespace) -> None:
     normaliser = fit_normaliser(args.normaliser, samples)
     base, expert = (
         _labelled(
-            open_checkpoint(getattr(args, name), samples.shape),
+            open_checkpoint(
+                getattr(args, name), samples.shape, getattr(args, f"{name}_copy")
+            ),
             getattr(args, f"{name}_prediction"),
             samples,
             normaliser,
@@ -124,7 +126,7 @@ def detect(args: argparse.Namespace) -> None:
     """What a checkpoint predicts, and how sure that is."""
     samples = read_samples(args.data, args.horizon)
     normaliser = fit_normaliser(args.normaliser, samples)
-    checkpoint = open_checkpoint(args.model, samples.shape)
+    checkpoint = open_checkpoint(args.model, samples.shape, args.model_copy)
     found = _detect(checkpoint, samples, normaliser, args.seed)
     rows = [[kind, share] for kind, share in found.explained.items()]
     _say(markdown(["read as", "explained beyond mean and variance (1: all)"], rows))

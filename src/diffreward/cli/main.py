@@ -16,6 +16,11 @@ HELP = """Extract, measure and use the reward that separates two diffusion model
   diffreward report card
 """
 
+COPY = (
+    "which copy of the network, of a checkpoint that holds several: its key, ema or model, "
+    "or the variant of a folder's weights; by default the averaged one, or the main weights"
+)
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns its exit status."""
@@ -63,6 +68,7 @@ def parser() -> argparse.ArgumentParser:
             f"--{name}-prediction",
             help="eps, x_0, v, score; by default what the checkpoint says, else detected",
         )
+        extract.add_argument(f"--{name}-copy", help=COPY)
     extract.add_argument(
         "--pin-first",
         type=int,
@@ -95,6 +101,7 @@ def parser() -> argparse.ArgumentParser:
     detect = kinds.add_parser("detect", help="what does a checkpoint predict?")
     detect.set_defaults(run=commands.detect)
     detect.add_argument("--model", type=Path, required=True, help="checkpoint")
+    detect.add_argument("--model-copy", help=COPY)
     _data(detect, required=True)
     detect.add_argument("--normaliser", choices=NORMALISERS, default="none")
     detect.add_argument("--seed", type=int, default=0)
