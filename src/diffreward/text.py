@@ -7,7 +7,7 @@ terminal their control characters stay visible; on a page they are words, never 
 import re
 import sys
 import unicodedata
-from typing import Any, TextIO
+from typing import Any
 
 _HIDDEN = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
 """Unicode's controls, formats (right-to-left marks among them), and line separators."""
@@ -52,7 +52,7 @@ def markdown_code(value: Any) -> str:
     return f"{fence}{space}{words}{space}{fence}"
 
 
-def say(value: Any, stream: TextIO | None = None) -> None:
+def say(value: Any, stream: Any = None) -> None:
     """Prints lines to standard output (or a stream), controls written out."""
     stream = sys.stdout if stream is None else stream
     encoding = getattr(stream, "encoding", None) or "utf-8"
