@@ -111,7 +111,7 @@ def find_all(saved: Any, name: str) -> list[np.ndarray]:
     return [v for d in found for n, v in d.items() if n.rsplit(".", 1)[-1] == name]
 
 
-def _dictionaries(saved: Any) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:
+def _dictionaries(saved: Any) -> Iterator[tuple[tuple[str, ...], dict[Any, Any]]]:
     """Dictionaries in dictionaries; each once, however often it is referred to."""
     level, seen = [((), saved)], set()
     for _ in range(DEEPEST):
@@ -124,7 +124,7 @@ def _dictionaries(saved: Any) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]
         level = below
 
 
-def _tensors(found: dict[str, Any]) -> dict[str, np.ndarray]:
+def _tensors(found: dict[Any, Any]) -> dict[str, np.ndarray]:
     return {
         k: v for k, v in found.items() if isinstance(k, str) and isinstance(v, np.ndarray)
     }
