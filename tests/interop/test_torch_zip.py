@@ -3,7 +3,7 @@
 import io
 import os
 import pickle
-import random
+import struct
 import zipfile
 from collections import OrderedDict
 
@@ -11,17 +11,14 @@ import numpy as np
 import pytest
 
 from diffreward.interop import read_checkpoint, read_tensors, read_torch
-
-
-class FloatStorage:
-    """Pickled under the name torch.FloatStorage."""
+from tests.fuzz.damage import damaged, outcome
 
 
 class Tensor:
     """Pickles itself as PyTorch pickles a tensor."""
 
-    def __init__(self, key, shape, stride=None, offset=0, count=None):
-        self.key, self.shape, self.offset = key, shape, offset
+    def __init__(self, key, shape, stride=None, offset=0, count=None, kind="Float"):
+        self.key, self.shape, self.offset, self.kind = key, shape, offset, kind
         self.stride = stride or tuple(
             int(np.prod(shape[i + 1 :])) for i in range(len(shape))
         )
@@ -36,7 +33,7 @@ class Writer(pickle._Pickler):
             self.write(pickle.GLOBAL + b"torch._utils\n_rebuild_tensor_v2\n")
             self.write(pickle.MARK + pickle.MARK)
             super().save("storage")
-            self.write(pickle.GLOBAL + b"torch\nFloatStorage\n")
+            self.write(pickle.GLOBAL + b"torch\n%bStorage\n" % obj.kind.encode())
             for part in (obj.key, "cpu", obj.count):
                 super().save(part)
             self.write(pickle.TUPLE + pickle.BINPERSID)
@@ -183,20 +180,147 @@ def test_damaged_files_are_refused_in_one_line(name, tmp_path):
     assert "x.pt" in str(caught.value)
 
 
+def test_numbers_of_numpy_and_plain_containers_stand_beside_tensors(tmp_path):
+    versioned = OrderedDict(w=Tensor("0", (2, 3)))
+    versioned._metadata = OrderedDict(version=1)  # as PyTorch's modules leave it
+    columns = np.asfortranarray(np.arange(6.0).reshape(2, 3))
+    saved = {
+        "state": versioned,
+        "loss": np.float32(1.5),
+        "step": np.int64(7),
+        "best": {"mean": columns, "again": columns, "flags": np.array([True, False])},
+        "names": {"a"},
+        "plain": [1, 2.5, "x", None, True, b"y", (1, 2), 2**70],
+    }
+    found = read_torch(write(tmp_path / "x.pt", saved, {"0": NUMBERS.tobytes()}))
+    np.testing.assert_array_equal(found["state"]["w"], NUMBERS.reshape(2, 3))
+    assert (found["loss"], found["step"]) == (1.5, 7)
+    assert found["loss"].dtype == np.float32
+    np.testing.assert_array_equal(found["best"]["mean"], columns)
+    assert found["best"]["again"] is found["best"]["mean"]
+    assert found["best"]["flags"].tolist() == [True, False]
+    assert (found["names"], found["plain"]) == (["a"], saved["plain"])
+
+
+def raw(path, body, storages=()):
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("archive/data.pkl", body)
+        for key, data in dict(storages).items():
+            archive.writestr(f"archive/data/{key}", data)
+    return path
+
+
+def deep_key(levels):
+    """A tuple of two references to such a tuple, and so on: its hash takes 2^levels."""
+    body = b"\x80\x02}K\x01q\x00"
+    for i in range(levels):
+        body += b"0h%ch%c\x86q%c" % (i, i, i + 1)
+    return body + b"K\x01s."
+
+
+PROGRAMS = {
+    "step NEWOBJ": b"\x80\x02ccollections\nOrderedDict\n)\x81.",
+    "step INST": b"(icollections\nOrderedDict\n.",
+    "step OBJ": b"(ccollections\nOrderedDict\no.",
+    "step EXT1": b"\x82\x01.",
+    "step PERSID": b"P0\n.",
+    "OrderedDict alone": b"ccollections\nOrderedDict\n.",
+    "scalar alone": b"cnumpy.core.multiarray\nscalar\n.",
+    "is not its own": b"ccollections\nOrderedDict\n(N}X\x01\0\0\0aK\x01stb.",
+    "a tuple as a key": deep_key(60),
+    "as number 80,000,000": b"\x80\x02}r" + struct.pack("<I", 80_000_000) + b".",
+    "no function of ours": b"\x80\x02K\x01)R.",
+    "takes more than it made": b"\x80\x02K\x01(0.",
+    "other than plain numbers": b"\x80\x02cnumpy\ndtype\nX\x01\0\0\0O\x85R.",
+    "NumPy number of 2 bytes": pickle.dumps(np.float32(1), 4).replace(
+        b"C\x04\0\0\x80\x3f", b"C\x02\0\0"
+    ),
+    "ends in the middle": b"\x80\x02K\x01K\x02.",
+}
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_steps_that_build_no_plain_data_end_the_reading(name, tmp_path):
+    path = raw(tmp_path / "x.pt", PROGRAMS[name])
+    message = outcome(lambda: read_torch(path), path, memory=16 * 2**20)
+    assert message is not None
+    assert name in message
+
+
+def wide(count):
+    return {f"t{i}": Tensor("0", (10**6,)) for i in range(count)}
+
+
+AMPLIFIED = {
+    "a stride of 0": lambda p: write(
+        p, {"a": Tensor("0", (4 * 10**8,), (0,), count=6)}, {"0": NUMBERS.tobytes()}
+    ),
+    "views of one storage": lambda p: write(p, wide(300), {"0": bytes(4 * 10**6)}),
+    "one text encoded often": lambda p: raw(
+        p,
+        b"\x80\x02c_codecs\nencode\nq\x00X"
+        + struct.pack("<I", 2**20)
+        + b"a" * 2**20
+        + b"X\x06\0\0\0latin1\x86q\x01("
+        + b"h\x00h\x01R" * 300
+        + b"l.",
+    ),
+    "sets": lambda p: raw(p, b"\x80\x04(" + b"\x8f" * 10**6 + b"l."),
+}
+
+
+@pytest.mark.parametrize("name", AMPLIFIED)
+def test_small_files_get_little_memory(name, tmp_path):
+    path = AMPLIFIED[name](tmp_path / "x.pt")
+    message = outcome(lambda: read_torch(path), path)
+    assert message is not None
+    assert "set DIFFREWARD_MEMORY" in message
+
+
+def test_compressed_and_overlapping_entries_are_refused(tmp_path):
+    path = tmp_path / "x.pt"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", b"\x80\x02](" + b"N" * 10**7 + b"e.")
+    with pytest.raises(ValueError, match=r"x\.pt has compressed entries"):
+        read_torch(path)
+    # Thirty names in the directory for one storage of the file.
+    storages = {f"{i:02}": bytes(10**5) if not i else b"" for i in range(30)}
+    data = write(path, {}, storages).read_bytes()
+    with zipfile.ZipFile(path) as archive:
+        start = archive.start_dir
+    directory = bytearray(data[start:])
+    one = directory.index(b"PK\x01\x02", directory.index(b"archive/byteorder"))
+    entry = directory[one : directory.index(b"PK\x01\x02", one + 4)]
+    for i in range(1, 30):
+        place = directory.index(b"archive/data/%02d" % i) - 46
+        directory[place : place + 46] = entry[:46]
+    path.write_bytes(data[:start] + directory)
+    with pytest.raises(ValueError, match=r"x\.pt cannot be read: its entries overlap"):
+        read_torch(path)
+
+
+def test_a_storage_has_one_type(tmp_path):
+    both = {"a": Tensor("0", (6,)), "b": Tensor("0", (6,), kind="Int")}
+    path = write(tmp_path / "x.pt", both, {"0": NUMBERS.tobytes()})
+    with pytest.raises(ValueError, match=r"x\.pt .* its storage '0' has two types"):
+        read_torch(path)
+
+
+def test_compiled_programs_are_named(tmp_path):
+    path = raw(tmp_path / "x.pt", b"\x80\x02}.")
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("archive/constants.pkl", b"\x80\x02}.")
+    with pytest.raises(ValueError, match=r"x\.pt is a compiled program \(TorchScript\)"):
+        read_torch(path)
+
+
 def test_random_damage_gives_the_tensors_or_one_error(tmp_path):
-    raw = simple(tmp_path / "x.pt").read_bytes()
-    rng = random.Random(5)
-    outcomes = {"read": 0, "refused": 0}
-    for _ in range(300):
-        cut = bytearray(raw)
-        if rng.random() < 0.3:
-            cut = cut[: rng.randrange(len(cut))]
-        else:
-            cut[rng.randrange(len(cut))] ^= 1 << rng.randrange(8)
-        (tmp_path / "y.pt").write_bytes(cut)
-        try:
-            found = read_tensors(tmp_path / "y.pt")
-        except ValueError:
+    whole = simple(tmp_path / "x.pt").read_bytes()
+    path, outcomes = tmp_path / "y.pt", {"read": 0, "refused": 0}
+    for _, data in damaged(whole, np.random.default_rng(5), 300):
+        path.write_bytes(data)
+        found = {}
+        if outcome(lambda found=found: found.update(read_tensors(path)), path):
             outcomes["refused"] += 1
             continue
         outcomes["read"] += 1
@@ -216,7 +340,7 @@ def test_files_are_told_by_their_content(tmp_path):
     (tmp_path / "z.safetensors").write_bytes(b"\0" * 40)
     with pytest.raises(ValueError, match="z.safetensors is no valid safetensors file"):
         read_tensors(tmp_path / "z.safetensors")
-    with pytest.raises(ValueError, match="nowhere.pt is no file"):
+    with pytest.raises(FileNotFoundError, match="nowhere.pt does not exist"):
         read_tensors(tmp_path / "nowhere.pt")
 
 

@@ -62,6 +62,7 @@ def _extract(args: argparse.Namespace, work: Path) -> None:
     for name in ("base", "expert"):
         opened[name] = _open(
             getattr(args, name),
+            getattr(args, f"{name}_copy"),
             getattr(args, f"{name}_prediction"),
             samples,
             normaliser,
@@ -171,7 +172,7 @@ def detect(args: argparse.Namespace) -> None:
     """What a checkpoint predicts, and how sure that is."""
     samples = read_samples(args.data, args.horizon)
     normaliser = fit_normaliser(args.normaliser, samples)
-    checkpoint = open_checkpoint(args.model, samples.shape)
+    checkpoint = open_checkpoint(args.model, samples.shape, args.model_copy)
     found = _detect(checkpoint, samples, normaliser, args.seed)
     rows = [[kind, share] for kind, share in found.explained.items()]
     say(markdown(["read as", "explained beyond mean and variance (1: all)"], rows))
@@ -190,19 +191,16 @@ def _read(path: Path, horizon: int | None) -> tuple[Samples, dict[str, Any]]:
 
 def _open(
     path: Path,
+    copy: str | None,
     told: str | None,
     samples: Samples,
     normaliser: Normaliser | None,
     seed: int,
 ) -> tuple[Checkpoint, dict[str, Any]]:
-    """The same for a checkpoint."""
-    with files.recorded() as used:
-        checkpoint = open_checkpoint(path, samples.shape)
+    """A checkpoint, and what the card says of it."""
+    checkpoint = open_checkpoint(path, samples.shape, copy)
     checkpoint = _labelled(checkpoint, told, samples, normaliser, seed)
-    about = checkpoint.provenance()
-    if used:
-        about["sha256"] = files.digest(used, path)
-    return checkpoint, about
+    return checkpoint, checkpoint.provenance()
 
 
 def _check_groups(samples: Samples, test: np.ndarray) -> None:

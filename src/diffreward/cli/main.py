@@ -20,6 +20,11 @@ MOST = 2**31 - 1
 INTERRUPTED, CLOSED = 130, 141
 """Exit statuses of Ctrl-C and of a reader that went away, as the shell has them."""
 
+COPY = (
+    "which copy of the network, of a checkpoint that holds several: its key, ema or model, "
+    "or the variant of a folder's weights; by default the averaged one, or the main weights"
+)
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns its exit status."""
@@ -129,6 +134,7 @@ def parser() -> Parser:
             f"--{name}-prediction",
             help="eps, x_0, v, score; by default what the checkpoint says, else detected",
         )
+        extract.add_argument(f"--{name}-copy", help=COPY)
     extract.add_argument(
         "--pin-first",
         type=whole(0, MOST),
@@ -172,6 +178,7 @@ def parser() -> Parser:
     detect = kinds.add_parser("detect", help="what does a checkpoint predict?")
     detect.set_defaults(run="detect")
     detect.add_argument("--model", type=path, required=True, help="checkpoint")
+    detect.add_argument("--model-copy", help=COPY)
     _data(detect, required=True)
     detect.add_argument("--normaliser", choices=NORMALISERS, default="none")
     detect.add_argument("--seed", type=whole(0, 2**32 - 1), default=0)

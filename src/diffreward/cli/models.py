@@ -1,21 +1,26 @@
 """Checkpoints as diffusion models."""
 
-import hashlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from diffreward import interop
+from diffreward import files, interop
 from diffreward.data import Normaliser
 from diffreward.diffusion import DiffusionModel, discrete
 
 
 class Checkpoint(NamedTuple):
-    """A model from a file, and where it came from."""
+    """A model from a file or folder, and where it came from."""
 
     path: Path
     loaded: Any
     prediction: str | None
     """None as long as nobody has said it."""
+    sha256: str
+    """Of the files that were read, as they were read; see :func:`files.digest`."""
+    read: dict[str, str]
+    """Digests of these files by their names in the folder."""
+    copy: str | None = None
+    """The copy that was asked for."""
     confidence: float | None = None
     """Of a detected kind."""
 
@@ -26,41 +31,47 @@ class Checkpoint(NamedTuple):
         return DiffusionModel(self.loaded.apply, process, kind, normaliser)
 
     def provenance(self) -> dict[str, Any]:
-        """Path and digest, and how the kind of prediction is known."""
-        known: dict[str, Any] = {"path": str(self.path), "sha256": digest(self.path)}
+        """Path and digest, the copy, and how the kind of prediction is known."""
+        known: dict[str, Any] = {"path": str(self.path), "sha256": self.sha256}
+        if self.copy is not None:
+            known["copy"] = self.copy
+        if len(self.read) > 1:
+            known["files"] = ", ".join(sorted(self.read))
         known["prediction"] = self.prediction
         if self.confidence is not None:
             known["detected_with_confidence"] = self.confidence
         return known
 
 
-def open_checkpoint(path: Path, shape: tuple[int, ...]) -> Checkpoint:
+def open_checkpoint(
+    path: Path, shape: tuple[int, ...], copy: str | None = None
+) -> Checkpoint:
     """Reads a checkpoint for samples of the given shape.
+
+    Args:
+        path: of a file or folder.
+        shape: (horizon, dim) of the samples.
+        copy: of a checkpoint that holds several, see :func:`interop.load_model`.
 
     Raises:
         ValueError: if it cannot be read, or is not for such samples.
+        FileNotFoundError: if there is none.
     """
     if not path.exists():
-        raise ValueError(f"{path} does not exist")
+        raise FileNotFoundError(f"{path} does not exist")
     if len(shape) != 2:
         raise ValueError(
             f"{path}: checkpoints read here are models of (horizon, dim) samples, the "
             f"data are shaped {shape}"
         )
-    loaded = interop.load_model(path)
+    with files.recorded() as ledger:
+        loaded = interop.load_model(path, copy)
     if loaded.dim != shape[1]:
         raise ValueError(
             f"{path} is a model of {loaded.dim} numbers per step, the samples have "
             f"{shape[1]}"
         )
-    return Checkpoint(path, loaded, loaded.prediction)
-
-
-def digest(path: Path) -> str:
-    """Digest of a file, or of the names and contents of a folder's files."""
-    sha = hashlib.sha256()
-    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-    for file in files:
-        sha.update(file.name.encode())
-        sha.update(hashlib.sha256(file.read_bytes()).digest())
-    return sha.hexdigest()
+    root = path if path.is_dir() else path.parent
+    read = {file.relative_to(root).as_posix(): sha for file, sha in ledger.items()}
+    sha256 = files.digest(ledger, path)
+    return Checkpoint(path, loaded, loaded.prediction, sha256, read, copy)

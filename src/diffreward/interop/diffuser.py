@@ -10,14 +10,35 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.traverse_util import flatten_dict
 
 from diffreward.diffusion import Schedule, from_beta
+from diffreward.interop.copies import choose_copy, find_all, find_copies
 from diffreward.interop.layout import Dialect, to_params, unet_table, value_table
-from diffreward.interop.tensors import read_checkpoint
+from diffreward.interop.tensors import finite, read_checkpoint
 from diffreward.networks import SingleStepRewardMLP, TemporalUnet, ValueFunction
 from diffreward.networks.layers import Activation
+
+ANCHOR = "time_mlp.1.weight"
+"""A tensor of each of these networks, at its root."""
+BUFFERS = {
+    *("betas", "alphas_cumprod", "alphas_cumprod_prev", "sqrt_alphas_cumprod"),
+    *("sqrt_one_minus_alphas_cumprod", "log_one_minus_alphas_cumprod"),
+    *("sqrt_recip_alphas_cumprod", "sqrt_recipm1_alphas_cumprod", "loss_fn.weights"),
+    *("posterior_variance", "posterior_log_variance_clipped"),
+    *("posterior_mean_coef1", "posterior_mean_coef2"),
+}
+"""The schedule, where it is saved among the tensors of the network."""
+KNOWN = (
+    "read are Diffuser's temporal U-Nets (a state dict with downs, mid_block1, ups and "
+    "time_mlp) and folders of a UNet1DModel; any other network takes part as a function, "
+    "in a diffreward.diffusion.DiffusionModel"
+)
+MOST_LEVELS = 100_000
+"""Noise levels that a schedule may have."""
 
 
 class StateDict(NamedTuple):
@@ -36,34 +57,54 @@ class Loaded(NamedTuple):
     """Numbers per step."""
 
 
-def read_state_dict(path: str | Path, copy: str = "ema") -> StateDict:
-    """Reads a Diffuser checkpoint.
+def read_state_dict(path: str | Path, copy: str | None = None) -> StateDict:
+    """Reads a Diffuser checkpoint, nested and wrapped as its trainer left it.
 
     Args:
         path: ``state_*.pt``, or a plain state dict.
-        copy: ``ema`` (the average) or ``model``, of a file that has both.
+        copy: of a file that has several, by default the averaged one; see
+            :func:`~diffreward.interop.copies.choose_copy`.
 
     Raises:
         ValueError: if it is neither, or cannot be read.
     """
     saved = read_checkpoint(path)
-    if isinstance(saved, dict) and isinstance(saved.get(copy), dict):
-        saved = saved[copy]
-    tensors = saved if isinstance(saved, dict) else {}
-    if not tensors or not all(isinstance(v, np.ndarray) for v in tensors.values()):
-        raise ValueError(
-            f"{path} is no state dict, nor a dict with one under {copy!r}; it holds "
-            f"{_outline(saved)}"
+    copies = find_copies(saved, ANCHOR, str(path))
+    if not copies:
+        raise ValueError(f"{path} {_stranger(saved)}")
+    chosen = choose_copy(copies, copy, str(path))
+    tensors = {k: v for k, v in chosen.tensors.items() if k not in BUFFERS}
+    betas = [chosen.beside["betas"]] if "betas" in chosen.beside else []
+    betas = betas or find_all(saved, "betas")
+    if any(not np.array_equal(betas[0], other) for other in betas[1:]):
+        raise ValueError(f"{path} has {len(betas)} noise schedules (betas) that differ")
+    return StateDict(tensors, _schedule(betas[0], path) if betas else None)
+
+
+def _schedule(betas: np.ndarray, path: str | Path) -> Schedule:
+    if betas.size > MOST_LEVELS:
+        raise ValueError(f"{path} has {betas.size:,} betas, more than {MOST_LEVELS:,}")
+    try:
+        return from_beta(np.asarray(betas, np.float64))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def _stranger(saved: Any) -> str:
+    """What a checkpoint of no network that is known here holds."""
+    if not isinstance(saved, dict):
+        return f"holds a {type(saved).__name__}, no state dict; {KNOWN}"
+    if "mask_t" in saved:
+        return (
+            "is of a cold diffusion, which masks instead of adding noise: it has no score, "
+            "so there is no reward in it"
         )
-    betas = tensors.get("betas")
-    schedule = None if betas is None else from_beta(np.asarray(betas, np.float64))
-    if any(name.startswith("model.") for name in tensors):
-        tensors = {
-            name.removeprefix("model."): value
-            for name, value in tensors.items()
-            if name.startswith("model.")
-        }
-    return StateDict(dict(tensors), schedule)
+    names = [f"{k} {np.shape(v)}" for k, v in saved.items() if isinstance(v, np.ndarray)]
+    if not names:
+        keys = ", ".join(map(repr, list(saved)[:4])) or "nothing"
+        return f"holds {keys}, and no network that is known here; {KNOWN}"
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"holds a network of another kind ({', '.join(names[:3])}{more}); {KNOWN}"
 
 
 def load_unet(tensors: Mapping[str, np.ndarray], where: str = "state dict") -> Loaded:
@@ -73,18 +114,13 @@ def load_unet(tensors: Mapping[str, np.ndarray], where: str = "state dict") -> L
         ValueError: if the tensors are not those of a temporal U-Net.
     """
     dim = _time_dim(tensors, where)
-    count = 1 + _highest(tensors, r"downs\.(\d+)\.", where)
-    try:
-        first = tensors["downs.0.0.blocks.0.block.0.weight"]
-        widths = [
-            len(tensors[f"downs.{i}.1.blocks.0.block.0.weight"]) for i in range(count)
-        ]
-    except KeyError as error:
-        raise ValueError(f"{where} lacks the tensor {error.args[0]}") from None
+    widths, dim_in = _widths(tensors, "downs", where)
     attention = "mid_attn.fn.fn.to_qkv.weight" in tensors
-    table = unet_table(_dialect(count), widths, first.shape[1], attention)
+    table = unet_table(_dialect(len(widths)), widths, dim_in, attention)
     network = TemporalUnet(dim, _mults(widths, dim, where), attention)
-    return Loaded(network, to_params(table, tensors, where), first.shape[1])
+    params = to_params(table, tensors, where)
+    check_fit(network, params, 2 ** (len(widths) - 1), dim_in, where)
+    return Loaded(network, params, dim_in)
 
 
 def load_value(
@@ -98,17 +134,10 @@ def load_value(
         ValueError: if the tensors are not those of a value function.
     """
     dim = _time_dim(tensors, where)
-    count = 1 + _highest(tensors, r"blocks\.(\d+)\.", where)
-    try:
-        first = tensors["blocks.0.0.blocks.0.block.0.weight"]
-        widths = [
-            len(tensors[f"blocks.{i}.1.blocks.0.block.0.weight"]) for i in range(count)
-        ]
-    except KeyError as error:
-        raise ValueError(f"{where} lacks the tensor {error.args[0]}") from None
-    table = value_table(_dialect(count), widths, first.shape[1])
+    widths, dim_in = _widths(tensors, "blocks", where)
+    table = value_table(_dialect(len(widths)), widths, dim_in)
     network = ValueFunction(dim, _mults(widths, dim, where), activation)
-    return Loaded(network, to_params(table, tensors, where), first.shape[1])
+    return Loaded(network, to_params(table, tensors, where), dim_in)
 
 
 def load_single_step(
@@ -125,12 +154,13 @@ def load_single_step(
         ValueError: if the tensors are not those of such a network.
     """
     time_dim = _time_dim(tensors, where)
+    finite(tensors.items(), where)
     layers = sorted(
         (k.removesuffix(".weight") for k in tensors if k.endswith(".weight")),
         key=lambda name: [int(n) for n in re.findall(r"\d+", name)],
     )
     layers = [name for name in layers if not name.startswith("time_mlp")]
-    sizes = [tensors[f"{name}.weight"].shape for name in layers]
+    sizes = [_shape(tensors, f"{name}.weight", 2, where) for name in layers]
     chained = all(a[0] == b[1] for a, b in zip(sizes, sizes[1:], strict=False))
     inputs = sizes[0][1] - time_dim if sizes else 0
     if not chained or len(sizes) < 3 or sizes[-1] != (1, 1) or inputs % window:
@@ -201,10 +231,33 @@ def _dialect(levels: int) -> Dialect:
 
 
 def _time_dim(tensors: Mapping[str, np.ndarray], where: str) -> int:
-    weight = tensors.get("time_mlp.1.weight")
-    if weight is None or weight.ndim != 2:
-        raise ValueError(f"{where} lacks the tensor time_mlp.1.weight of a time embedding")
-    return weight.shape[1]
+    return _shape(tensors, ANCHOR, 2, where)[1]
+
+
+def _widths(
+    tensors: Mapping[str, np.ndarray], blocks: str, where: str
+) -> tuple[list[int], int]:
+    """Channels of every level, and numbers per step."""
+    levels = {int(m[1]) for n in tensors if (m := re.match(rf"{blocks}\.(\d{{1,3}})\.", n))}
+    if not levels:
+        raise ValueError(f"{where} has a time embedding but no {blocks}.0; {KNOWN}")
+    inner = "blocks.0.block.0.weight"
+    widths = [
+        _shape(tensors, f"{blocks}.{i}.1.{inner}", 3, where)[0] for i in sorted(levels)
+    ]
+    return widths, _shape(tensors, f"{blocks}.0.0.{inner}", 3, where)[1]
+
+
+def _shape(
+    tensors: Mapping[str, np.ndarray], name: str, rank: int, where: str
+) -> tuple[int, ...]:
+    """Of a tensor that must be there, without an empty axis."""
+    if name not in tensors:
+        raise ValueError(f"{where} lacks the tensor {name}")
+    shape = tensors[name].shape
+    if len(shape) != rank or 0 in shape:
+        raise ValueError(f"{where}: {name} has shape {shape}, not {rank} axes of numbers")
+    return shape
 
 
 def _mults(widths: list[int], dim: int, where: str) -> tuple[int, ...]:
@@ -213,14 +266,30 @@ def _mults(widths: list[int], dim: int, where: str) -> tuple[int, ...]:
     return tuple(width // dim for width in widths)
 
 
-def _highest(tensors: Mapping[str, np.ndarray], pattern: str, where: str) -> int:
-    found = [int(m[1]) for name in tensors if (m := re.match(pattern, name))]
-    if not found:
-        raise ValueError(f"{where} has no tensor like {pattern}; is it another network?")
-    return max(found)
+def check_fit(
+    network: Any, params: dict[str, Any], horizon: int, dim: int, where: str
+) -> None:
+    """Refuses parameters whose shapes are not the network's; nothing is computed.
 
+    Args:
+        network: called with samples (horizon, dim) and a level.
+        params: of it.
+        horizon: any that the network takes.
+        dim: numbers per step.
+        where: file or folder, for messages.
 
-def _outline(saved: Any) -> str:
-    if isinstance(saved, dict):
-        return f"a dict with {', '.join(map(str, list(saved)[:4]))}"
-    return f"a {type(saved).__name__}"
+    Raises:
+        ValueError: naming the first parameter.
+    """
+    x, t = jax.ShapeDtypeStruct((horizon, dim), jnp.float32), jnp.int32(0)
+    try:
+        wanted = flatten_dict(jax.eval_shape(network.init, jax.random.key(0), x, t))
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"{where}: its sizes are of no such network: {reason}") from error
+    for path, value in flatten_dict(params).items():
+        if path not in wanted or value.shape != wanted[path].shape:
+            raise ValueError(
+                f"{where}: the tensor of {'/'.join(path[1:])} has shape {value.shape}, "
+                f"which does not fit the others"
+            )

@@ -77,8 +77,12 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def load_unet1d(folder: str | Path) -> Loaded:
+def load_unet1d(folder: str | Path, variant: str | None = None) -> Loaded:
     """A temporal U-Net, or a value function, of a ``UNet1DModel`` folder.
+
+    Args:
+        folder: with ``config.json`` and weights.
+        variant: of the weights, by default the main ones.
 
     Raises:
         ValueError: if a file is missing or damaged, or an option of the config is unknown
@@ -104,7 +108,7 @@ def load_unet1d(folder: str | Path) -> Loaded:
     widths = list(config["block_out_channels"])
     kind = _kind(config, len(widths), path)
     dim, dim_in = widths[0], config["in_channels"]
-    tensors = read_tensors(folder)
+    tensors = read_tensors(folder, variant)
     if odd := [w for w in widths if w % dim]:
         raise ValueError(f"{path}: block_out_channels has {odd[0]}, no multiple of {dim}")
     mults = tuple(w // dim for w in widths)

@@ -12,6 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from diffreward.interop.tensors import finite
+
 KINDS: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
     "conv": ((2, 1, 0), (2, 1, 0)),
     "up": ((2, 0, 1), (1, 2, 0)),
@@ -99,7 +101,8 @@ def to_params(
     """Our parameters from foreign tensors.
 
     Raises:
-        ValueError: if a tensor is missing or left over, or has no fitting rank.
+        ValueError: if a tensor is missing or left over, has no fitting rank, or holds
+            anything but numbers.
     """
     wanted = {e.theirs for e in table}
     if missing := [e.theirs for e in table if e.theirs not in tensors]:
@@ -108,6 +111,7 @@ def to_params(
     if extra := sorted(tensors.keys() - wanted):
         more = f" and {len(extra) - 1} more" if len(extra) > 1 else ""
         raise ValueError(f"{where} has the unexpected tensor {extra[0]}{more}")
+    finite(tensors.items(), where)
     flat = {}
     for entry in table:
         value = np.asarray(tensors[entry.theirs])

@@ -1,7 +1,9 @@
 """Low-rank adaptations (LoRA) of a pipeline, merged into its weights.
 
 Hu et al. (2021): W + scale (alpha / rank) up down. Files of diffusers (three generations
-of names) and of the kohya scripts are understood.
+of names), of PEFT and of the kohya scripts are understood. Alpha is a tensor of the file,
+or stands in what the file or ``adapter_config.json`` beside it says of the training; where
+nothing says it, it is the rank, as in diffusers.
 """
 
 import re
@@ -11,10 +13,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from diffreward.interop.tensors import read_tensors
+from diffreward.interop.lora_config import Strength, check_kohya, read_strengths
+from diffreward.interop.original_unet import original_names
+from diffreward.interop.tensors import finite, read_weights
 
-PARTS = {"unet": ("unet.", "lora_unet_"), "text_encoder": ("text_encoder.", "lora_te_")}
+PARTS = {
+    "unet": ("unet.", "lora_unet_", "model.diffusion_model.", "diffusion_model."),
+    "text_encoder": ("text_encoder.", "lora_te_"),
+}
 """How the names of each network begin; names that begin otherwise are the U-Net's."""
+PEFT = "base_model.model."
 _ENDS = (
     (r"\.lora_A(\.\w+)?\.weight$", "down"),
     (r"\.lora_B(\.\w+)?\.weight$", "up"),
@@ -32,6 +40,7 @@ class Adaptation(NamedTuple):
     up: np.ndarray
     """(out, rank), or (out, rank, 1, 1)."""
     alpha: float
+    """The change is alpha / rank times the product of the two."""
 
 
 Adaptations = dict[str, Adaptation]
@@ -41,12 +50,19 @@ Adaptations = dict[str, Adaptation]
 def read_lora(path: str | Path) -> dict[str, Adaptations]:
     """Adaptations of the U-Net and of the text encoder.
 
+    Args:
+        path: of the file, or of a folder with one.
+
     Raises:
-        ValueError: naming the file, for anything that is no such file, and for tensors of
-            other kinds of adaptation.
+        ValueError: naming the file, for anything that is no such file, for tensors of
+            other kinds of adaptation, and for settings that change numbers in a way that
+            is not known here.
     """
+    weights = read_weights(path)
+    finite(weights.tensors.items(), path)
     found: dict[str, dict[str, dict[str, np.ndarray]]] = {part: {} for part in PARTS}
-    for name, value in read_tensors(path).items():
+    dotted: dict[str, str] = {}
+    for name, value in weights.tensors.items():
         part, rest = _part(name)
         module, kind = _split(rest)
         if kind is None:
@@ -54,12 +70,20 @@ def read_lora(path: str | Path) -> dict[str, Adaptations]:
                 f"{path}: {name} belongs to no LoRA of a kind that is read here (up and "
                 "down matrices); merge it into a pipeline folder instead"
             )
-        tensors = found[part].setdefault(_plain(module), {})
+        plain = _plain(module)
+        tensors = found[part].setdefault(plain, {})
         if kind in tensors:
             raise ValueError(f"{path}: {name} comes twice under different names")
         tensors[kind] = np.asarray(value, np.float32)
+        dotted[plain] = module.replace(".processor.", ".")
+    if not any("alpha" in t for modules in found.values() for t in modules.values()):
+        check_kohya(Path(path), weights.header)
+    strengths = read_strengths(Path(path), weights.header)
     result = {
-        part: {m: _adaptation(t, f"{path}: {m}") for m, t in modules.items()}
+        part: {
+            m: _adaptation(t, strengths(part, dotted[m]), f"{path}: {m}")
+            for m, t in modules.items()
+        }
         for part, modules in found.items()
     }
     if not any(result.values()):
@@ -82,33 +106,48 @@ def merge_lora(
         where: of the adaptations, for messages.
 
     Raises:
-        ValueError: if a weight is missing or of another shape.
+        ValueError: if a weight is missing, of another shape, or adapted twice.
     """
     merged = dict(tensors)
-    places = {_plain(n.removesuffix(".weight")): n for n in tensors}
+    places = {
+        _plain(n.removesuffix(".weight")): n for n in tensors if n.endswith(".weight")
+    }
+    places = original_names(tensors) | places
+    adapted: set[str] = set()
     for module, (down, up, alpha) in adaptations.items():
         # An output projection is the first of a list in newer models.
         name = places.get(module) or places.get(f"{module}_0")
         if name is None:
             raise ValueError(f"{where}: there is no weight {module!r} to adapt")
-        rank = len(down)
-        change = (up.reshape(len(up), rank) @ down.reshape(rank, -1)) * (alpha / rank)
+        if name in adapted:
+            raise ValueError(f"{where}: {name} is adapted twice, under different names")
+        adapted.add(name)
         weight = np.asarray(tensors[name], np.float32)
-        if change.shape != (len(weight), weight[0].size):
+        # Compared before they are multiplied: the product may be as large as one likes.
+        shape = (len(up), *down.shape[1:])
+        if _without_ones(shape) != _without_ones(weight.shape):
             raise ValueError(
-                f"{where}: {module} adapts a weight of shape {change.shape}, but {name} "
+                f"{where}: {module} adapts a weight of shape {shape}, but {name} "
                 f"has shape {weight.shape}"
             )
-        merged[name] = weight + scale * change.reshape(weight.shape)
+        rank = len(down)
+        change = (up.reshape(len(up), rank) @ down.reshape(rank, -1)) * (alpha / rank)
+        merged[name] = weight + np.float32(scale) * change.reshape(weight.shape)
     return merged
 
 
+def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """A linear map is a convolution of one pixel."""
+    return shape[:2] if shape[2:] == (1, 1) else shape
+
+
 def _part(name: str) -> tuple[str, str]:
+    name = name.removeprefix(PEFT)
     for part, prefixes in PARTS.items():
         for prefix in prefixes:
             if name.startswith(prefix):
-                return part, name.removeprefix(prefix)
-    return "unet", name
+                return part, name.removeprefix(prefix).removeprefix(PEFT)
+    return ("text_encoder" if name.startswith("text_model.") else "unet"), name
 
 
 def _split(name: str) -> tuple[str, str | None]:
@@ -126,11 +165,31 @@ def _plain(module: str) -> str:
     return plain.removeprefix("text_model_")
 
 
-def _adaptation(tensors: Mapping[str, np.ndarray], where: str) -> Adaptation:
+def _adaptation(
+    tensors: Mapping[str, np.ndarray], told: Strength | None, where: str
+) -> Adaptation:
     if missing := {"down", "up"} - tensors.keys():
         raise ValueError(f"{where} lacks its {' and '.join(sorted(missing))} matrix")
     down, up = tensors["down"], tensors["up"]
-    rank = len(down)
-    if up.size != len(up) * rank:
+    matrices = down.ndim in (2, 4) and up.ndim in (2, 4) and down.size and up.size
+    if not matrices or up.size != len(up) * len(down):
         raise ValueError(f"{where}: shapes {up.shape} and {down.shape} do not multiply")
-    return Adaptation(down, up, float(tensors.get("alpha", rank)))
+    rank = len(down)
+    if told is not None and told.rank != rank:
+        raise ValueError(
+            f"{where} has rank {rank}, but {told.source} says {told.rank}; it belongs to "
+            "another"
+        )
+    if "alpha" not in tensors:
+        return Adaptation(down, up, float(rank) if told is None else told.alpha)
+    if tensors["alpha"].size != 1:
+        raise ValueError(
+            f"{where}: alpha has shape {tensors['alpha'].shape}, not one number"
+        )
+    alpha = float(tensors["alpha"].reshape(()))
+    if told is not None and abs(told.alpha - alpha) > 1e-6 * abs(alpha):
+        raise ValueError(
+            f"{where} has alpha {alpha:g} as a tensor, but {told.source} makes it "
+            f"{told.alpha:g}; remove the wrong one"
+        )
+    return Adaptation(down, up, alpha)

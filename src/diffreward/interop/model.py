@@ -24,11 +24,17 @@ class ForeignModel(NamedTuple):
     params: Any
 
 
-def load_model(path: str | Path) -> ForeignModel:
+def load_model(path: str | Path, copy: str | None = None) -> ForeignModel:
     """Reads a Diffuser state dict, or a Hugging Face folder of a ``UNet1DModel``.
 
     The folder is a pipeline (``unet/`` and ``scheduler/``), or a model folder with
     ``scheduler_config.json`` in it or in ``scheduler/``.
+
+    Args:
+        path: of the file or folder.
+        copy: of a checkpoint that holds several: of a file see
+            :func:`~diffreward.interop.copies.choose_copy`, of a folder the variant of its
+            weights, see :func:`~diffreward.interop.tensors.choose`.
 
     Raises:
         ValueError: if it is neither, is damaged, or has no noise schedule.
@@ -36,7 +42,7 @@ def load_model(path: str | Path) -> ForeignModel:
     path = Path(path)
     if path.is_dir():
         unet = path / "unet" if (path / "unet").is_dir() else path
-        loaded = load_unet1d(unet)
+        loaded = load_unet1d(unet, copy)
         places = (path / "scheduler", path)
         folder = next((p for p in places if (p / "scheduler_config.json").exists()), None)
         if folder is None:
@@ -46,13 +52,14 @@ def load_model(path: str | Path) -> ForeignModel:
             )
         schedule, prediction = load_scheduler(folder)
         return _model(loaded, schedule, prediction)
-    state = read_state_dict(path)
+    state = read_state_dict(path, copy)
+    loaded = load_unet(state.tensors, str(path))
     if state.schedule is None:
         raise ValueError(
-            f"{path} holds a network without its noise schedule (betas); save the whole "
-            "diffusion object's state dict"
+            f"{path} holds a temporal U-Net without its noise schedule (betas); save the "
+            "whole diffusion object's state dict"
         )
-    return _model(load_unet(state.tensors, str(path)), state.schedule, None)
+    return _model(loaded, state.schedule, None)
 
 
 def _model(

@@ -1,18 +1,29 @@
 """PyTorch checkpoints without PyTorch, and without running what they contain.
 
-A ``.pt`` file is a zip with a pickle of the structure and one file per storage. A pickle
-is a program; this reader executes none of it but the few steps that build tensors and
-plain containers, and refuses the file at the first other name.
+A ``.pt`` file is a zip with a pickle of the structure and one file per storage. The pickle
+is built by :mod:`diffreward.interop.unpickle`, which knows plain data and the names below.
 """
 
-import pickle
+import math
+import re
 import zipfile
 from collections import OrderedDict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import ml_dtypes
 import numpy as np
+
+from diffreward import files
+from diffreward.interop.unpickle import (
+    Builder,
+    Known,
+    Pending,
+    Refused,
+    ordered,
+    unpickle,
+)
 
 STORAGES: dict[str, Any] = {
     "BFloat16Storage": ml_dtypes.bfloat16,
@@ -26,16 +37,14 @@ STORAGES: dict[str, Any] = {
     "LongStorage": np.int64,
     "ShortStorage": np.int16,
 }
-
-
-class _Refused(ValueError):
-    """Says all there is to say; whatever else is raised while reading is damage."""
-
-
-class _StorageType(NamedTuple):
-    """Stands in for ``torch.FloatStorage`` and its kin."""
-
-    dtype: Any
+DTYPES = (
+    *("float16", "float32", "float64", "half", "float", "double", "bfloat16"),
+    *("bool", "uint8", "int8", "int16", "int32", "int64"),
+)
+"""Names of ``torch`` that are read as their own names."""
+COPIES = 4
+"""Memory that a number costs on its way into a model, in numbers: tensors that share a
+storage, or repeat its numbers, are bounded by it."""
 
 
 def read_torch(path: str | Path) -> Any:
@@ -45,98 +54,209 @@ def read_torch(path: str | Path) -> Any:
         path: file written by ``torch.save`` (the zip format, since PyTorch 1.6).
 
     Returns:
-        What was saved, with NumPy arrays for tensors.
+        What was saved, with read-only NumPy arrays for tensors, and lists for sets.
 
     Raises:
-        ValueError: if the file is no such zip, is damaged, or holds anything but
-            tensors in plain containers.
+        ValueError: if the file is no such zip, is damaged, asks for more memory than its
+            size allows, or holds anything but tensors and numbers in plain containers.
     """
-    path = Path(path)
-    if not zipfile.is_zipfile(path):
-        raise ValueError(
+    with files.reading(path) as file:
+        return parse_torch(file)
+
+
+def parse_torch(file: files.File) -> Any:
+    """As :func:`read_torch`, of a file that is read."""
+    path = file.path
+    if not zipfile.is_zipfile(file.stream()):
+        raise files.BadFile(
             f"{path} is no PyTorch zip checkpoint (truncated, of another kind, or saved "
             "before PyTorch 1.6: load and save it again there)"
         )
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return _read(path, archive)
-    except _Refused as error:
-        raise ValueError(str(error)) from None
-    except Exception as error:  # noqa: BLE001 - a damaged zip or pickle fails in any way
-        what = " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(f"{path} is damaged: {what}") from error
-
-
-def _read(path: Path, archive: zipfile.ZipFile) -> Any:
-    names = archive.namelist()
-    if len(set(names)) != len(names):
-        raise EOFError("it has two entries of one name")
-    pickles = [n for n in names if n.endswith("/data.pkl") or n == "data.pkl"]
-    if len(pickles) != 1:
-        raise _Refused(f"{path} has {len(pickles)} entries data.pkl instead of one")
-    root = pickles[0].removesuffix("data.pkl")
-    order = root + "byteorder"
-    if order in names and archive.read(order).strip() != b"little":
-        raise _Refused(f"{path} was saved on a big-endian machine; save it again")
-    with archive.open(pickles[0]) as file:
-        return _Unpickler(file, path, archive, root).load()
-
-
-class _Unpickler(pickle.Unpickler):
-    """Knows tensors and plain containers, nothing else."""
-
-    def __init__(self, file: Any, path: Path, archive: zipfile.ZipFile, root: str):
-        super().__init__(file)
-        self.path, self.archive, self.root = path, archive, root
-        self.storages: dict[str, np.ndarray] = {}
-
-    def find_class(self, module: str, name: str) -> Any:
-        known: dict[tuple[str, str], Any] = {
-            ("collections", "OrderedDict"): OrderedDict,
-            ("torch._utils", "_rebuild_tensor_v2"): _tensor,
-            ("torch._utils", "_rebuild_parameter"): lambda data, *_: data,
-            ("torch", "Size"): tuple,
-        }
-        if module == "torch" and name in STORAGES:
-            return _StorageType(STORAGES[name])
-        if (module, name) not in known:
-            raise _Refused(
-                f"{self.path} wants to run {module}.{name}; only tensors in plain "
-                "containers are read: save a state dict"
+    with zipfile.ZipFile(file.stream()) as archive:
+        entries = {info.filename: info for info in archive.infolist()}
+        if len(entries) != len(archive.infolist()):
+            raise ValueError("it has two entries of one name")
+        if any(e.compress_type != zipfile.ZIP_STORED for e in entries.values()):
+            raise files.BadFile(
+                f"{path} has compressed entries, which PyTorch never writes; load and save "
+                "it again there"
             )
-        return known[module, name]
+        if sum(e.file_size for e in entries.values()) > len(file.data):
+            raise ValueError("its entries overlap")
+        found = [n for n in entries if n.endswith("/data.pkl") or n == "data.pkl"]
+        if len(found) != 1:
+            raise files.BadFile(
+                f"{path} has {len(found)} entries data.pkl instead of one; is it a PyTorch "
+                "checkpoint?"
+            )
+        root = found[0].removesuffix("data.pkl")
+        if f"{root}constants.pkl" in entries:
+            raise files.BadFile(
+                f"{path} is a compiled program (TorchScript); load it in PyTorch and save "
+                "its state_dict()"
+            )
+        order = root + "byteorder"
+        if order in entries and archive.read(order).strip() != b"little":
+            raise files.BadFile(f"{path} was saved on a big-endian machine; save it again")
+        storages = _Storages(file, archive, root)
+        names = BUILDERS | {"torch._utils._rebuild_tensor_v2": _tensor_builder(file)}
+        known = Known(names, storages.get, _build, file.spend)
+        try:
+            return unpickle(archive.read(found[0]), known)
+        except Refused as error:
+            raise files.BadFile(
+                f"{path} {error}; only tensors and numbers in plain containers are read: "
+                "save a state dict"
+            ) from None
 
-    def persistent_load(self, pid: Any) -> np.ndarray:
-        kind, storage, key, _, count = pid
-        if kind != "storage" or not isinstance(storage, _StorageType):
-            raise _Refused(f"{self.path} holds a {kind!r} of unknown type")
-        if key not in self.storages:
-            name = f"{self.root}data/{key}"
-            size = np.dtype(storage.dtype).itemsize * int(count)
-            if name not in self.archive.namelist():
-                raise EOFError(f"{name} is missing")
-            info = self.archive.getinfo(name)
-            if info.file_size != size:
-                raise EOFError(f"{name} has {info.file_size} bytes instead of {size}")
-            raw = self.archive.read(info)
-            self.storages[key] = np.frombuffer(raw, storage.dtype)
-        return self.storages[key]
+
+class _Storage(NamedTuple):
+    numbers: np.ndarray
 
 
-def _tensor(
-    storage: np.ndarray, offset: int, size: tuple, stride: tuple, *_: Any
-) -> np.ndarray:
-    """The view of a storage that a tensor is, copied into an array of its own."""
-    if not isinstance(storage, np.ndarray) or len(size) != len(stride):
-        raise ValueError("a tensor without storage")
-    numbers = (offset, *size, *stride)
-    if not all(isinstance(n, int) and n >= 0 for n in numbers):
-        raise ValueError(f"a tensor with offset, sizes and strides {numbers}")
-    last = offset + sum((n - 1) * s for n, s in zip(size, stride, strict=True))
-    if 0 not in size and last >= len(storage):
-        raise ValueError("a tensor that reaches beyond its storage")
-    if 0 in size:
-        return np.zeros(size, storage.dtype)
-    steps = [s * storage.itemsize for s in stride]
-    view = np.lib.stride_tricks.as_strided(storage[offset:], size, steps, writeable=False)
-    return np.array(view)
+class _Storages:
+    """Each is read once, and has one type."""
+
+    def __init__(self, file: files.File, archive: zipfile.ZipFile, root: str):
+        self.file, self.archive, self.root = file, archive, root
+        self.known: dict[str, _Storage] = {}
+
+    def get(self, identifier: Any) -> _Storage:
+        if not isinstance(identifier, tuple) or len(identifier) != 5:
+            raise Refused("refers to what is no storage")
+        kind, storage, key, _, count = identifier
+        name = storage.name if isinstance(storage, Builder) else ""
+        if kind != "storage" or name not in STORAGES or not isinstance(key, str):
+            raise Refused("refers to a storage of unknown type")
+        dtype = np.dtype(STORAGES[name])
+        if key in self.known:
+            numbers = self.known[key].numbers
+            if (numbers.dtype, len(numbers)) != (dtype, count):
+                raise ValueError(f"its storage {key!r} has two types or sizes")
+            return self.known[key]
+        try:
+            entry = self.archive.getinfo(f"{self.root}data/{key}")
+        except KeyError:
+            raise ValueError(f"{self.root}data/{key} is missing") from None
+        wanted = dtype.itemsize * count if isinstance(count, int) else "its own"
+        if entry.file_size != wanted:
+            raise ValueError(
+                f"{entry.filename} has {entry.file_size} bytes instead of {wanted}"
+            )
+        self.file.spend(entry.file_size, "its numbers")
+        self.known[key] = _Storage(np.frombuffer(self.archive.read(entry), dtype))
+        return self.known[key]
+
+
+def _tensor_builder(file: files.File) -> Builder:
+    def tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> np.ndarray:
+        """The view of a storage that a tensor is, or a copy in its own order."""
+        if not isinstance(storage, _Storage):
+            raise ValueError("a tensor without storage")
+        numbers = storage.numbers
+        plain = isinstance(size, tuple) and isinstance(stride, tuple)
+        if not plain or len(size) != len(stride) or len(size) > 32:
+            raise ValueError("a tensor whose sizes and strides differ in number")
+        places = (offset, *size, *stride)
+        if not all(type(n) is int and 0 <= n < 2**48 for n in places):
+            raise ValueError("a tensor whose offset, sizes and strides are none")
+        last = offset + sum((n - 1) * s for n, s in zip(size, stride, strict=True))
+        if 0 in size:
+            return np.zeros(size, numbers.dtype)
+        if last >= len(numbers):
+            raise ValueError("a tensor that reaches beyond its storage")
+        width = max(numbers.itemsize, 4)
+        file.spend(COPIES * width * math.prod(size), "its tensors")
+        steps = [s * numbers.itemsize for s in stride]
+        view = np.lib.stride_tricks.as_strided(
+            numbers[offset:], size, steps, writeable=False
+        )
+        return np.asarray(view, order="C")
+
+    return Builder("torch._utils._rebuild_tensor_v2", tensor)
+
+
+def _dtype(text: Any, *_: Any) -> np.dtype:
+    if not isinstance(text, str) or not re.fullmatch(r"[<|=]?(b1|[iu][1248]|f[248])", text):
+        raise Refused("holds NumPy data of other than plain numbers")
+    return np.dtype(text)
+
+
+def _scalar(dtype: Any, data: Any) -> np.generic:
+    if not isinstance(dtype, np.dtype) or not isinstance(data, bytes):
+        raise ValueError("a NumPy number without type or bytes")
+    if len(data) != dtype.itemsize:
+        raise ValueError(f"a NumPy number of {len(data)} bytes, not {dtype.itemsize}")
+    return np.frombuffer(data, dtype)[0]
+
+
+def _array(dtype: Any, shape: Any, fortran: Any, data: Any) -> np.ndarray:
+    sizes = isinstance(shape, tuple) and all(type(n) is int and n >= 0 for n in shape)
+    if not isinstance(dtype, np.dtype) or not sizes or not isinstance(data, bytes):
+        raise ValueError("a NumPy array without type, shape or bytes")
+    if len(data) != dtype.itemsize * math.prod(shape):
+        raise ValueError(
+            f"a NumPy array of {len(data)} bytes, which its shape does not ask"
+        )
+    return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")
+
+
+def _build(target: Any, state: Any) -> Any:
+    """What a state changes: arrays get their numbers, everything else nothing."""
+    if isinstance(target, OrderedDict) and isinstance(state, dict):
+        return target  # the versions of PyTorch's modules
+    if isinstance(target, np.dtype) and isinstance(state, tuple) and len(state) > 4:
+        if state[1] not in ("<", "|", "=") or state[2:5] != (None, None, None):
+            raise Refused("holds NumPy data of other than plain numbers")
+        return target
+    if isinstance(target, Pending) and isinstance(state, tuple) and len(state) == 5:
+        _, shape, dtype, fortran, data = state
+        return _array(dtype, shape, fortran, data)
+    raise Refused("changes an object that is not its own")
+
+
+def _encoded(text: Any, encoding: Any) -> bytes:
+    if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
+        raise Refused("wants to encode text")
+    return text.encode("latin-1")
+
+
+def _device(kind: Any, index: Any = None) -> str:
+    if not isinstance(kind, str) or not isinstance(index, int | None):
+        raise ValueError("a device without a name")
+    return kind if index is None else f"{kind}:{index}"
+
+
+def _listed(items: Any = ()) -> list[Any]:
+    if not isinstance(items, list | tuple):
+        raise ValueError("a set of other things than a list")
+    return list(items)
+
+
+def _nothing(*_: Any) -> Any:
+    raise Refused("calls a class")
+
+
+BUILDERS: Mapping[str, Any] = {
+    "collections.OrderedDict": Builder("OrderedDict", ordered),
+    "torch._utils._rebuild_parameter": Builder("a parameter", lambda data, *_: data),
+    "torch.Size": Builder("torch.Size", lambda items=(): tuple(_listed(items))),
+    "torch.device": Builder("torch.device", _device),
+    "numpy.dtype": Builder("numpy.dtype", _dtype),
+    "numpy.ndarray": Builder("numpy.ndarray", _nothing),
+    "_codecs.encode": Builder("_codecs.encode", _encoded),
+    **{f"torch.{name}": Builder(name, _nothing) for name in STORAGES},
+    **{f"torch.{name}": f"torch.{name}" for name in DTYPES},
+    **{f"{m}.set": Builder("set", _listed) for m in ("builtins", "__builtin__")},
+    **{
+        f"numpy.{core}.multiarray.scalar": Builder("numpy.scalar", _scalar)
+        for core in ("core", "_core")
+    },
+    **{
+        f"numpy.{core}.multiarray._reconstruct": Builder(
+            "numpy._reconstruct", lambda *_: Pending()
+        )
+        for core in ("core", "_core")
+    },
+}
+"""Names that checkpoints use, and the harmless function each stands for."""
