@@ -158,7 +158,9 @@ reward = fit(
 # Does it rank the expert's trajectories above the base's, on samples nobody saw?
 
 # %%
-values = {name: score_samples(reward, rows) for name, rows in held_out.items()}
+# The mean over noise levels ranks; the value itself is `as_="value"`, in nats.
+ranks = lambda reward, rows: score_samples(reward, rows, as_="ranking")
+values = {name: ranks(reward, rows) for name, rows in held_out.items()}
 auroc = measures.auroc(values["expert"], values["base"])
 print(f"AUROC {auroc.value:.2f} [{auroc.low:.2f}, {auroc.high:.2f}]")
 
@@ -190,5 +192,5 @@ reward.save(
     limits=["Trained on a toy system."],
 )
 again = diffreward.load(folder / "card")
-np.testing.assert_allclose(score_samples(again, held_out["base"]), values["base"])
+np.testing.assert_allclose(ranks(again, held_out["base"]), values["base"])
 print(f"card: {folder / 'card'}")

@@ -150,7 +150,7 @@ def on_maze(
 
     def measure(reward: extract.Reward) -> dict[str, Any]:
         # One noise per level, the same for all: values of training-free rewards are dear.
-        score = lambda x: card.score(reward, x, key, 1)
+        score = lambda x: card.score(reward, x, key, 1, as_="ranking")
         scores = jax.jit(lambda x: jax.lax.map(score, x, batch_size=truth.CHUNK))
         value = np.asarray(scores(held_out))
         return {"rank_correlation": float(spearmanr(value, rewards).statistic)}

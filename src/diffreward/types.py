@@ -43,7 +43,7 @@ class EpsFn(Protocol):
 
 @runtime_checkable
 class RewardFn(Protocol):
-    """Relative reward of one noised sample, in units of log density."""
+    """Reward of one noised sample; a relative reward is in nats of log density."""
 
     def __call__(self, x_t: Array, t: Array, /) -> Array:
         """Returns a scalar."""

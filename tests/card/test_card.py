@@ -24,7 +24,7 @@ from diffreward.card import (
     score,
     score_samples,
 )
-from diffreward.data import Normaliser
+from diffreward.data import Normaliser, laws
 from diffreward.diffusion import cosine
 from diffreward.networks import (
     AsTrajectory,
@@ -41,6 +41,7 @@ from diffreward.networks import (
     build,
     describe,
 )
+from tests.reward.oracle import BASE, EXPERT, exact_reward
 
 SHAPE = (8, 6)
 SCHEDULE = cosine(6)
@@ -76,7 +77,7 @@ def made(name="inner", **parts):
             np.arange(6.0, dtype=np.float32), np.linspace(1, 2, 6, dtype=np.float32)
         ),
     )
-    return network_reward(network, params, SCHEDULE, "gradient_alignment", **parts)
+    return network_reward(network, params, SCHEDULE, "gradient_alignment", "nats", **parts)
 
 
 def samples(count=5):
@@ -95,15 +96,32 @@ def test_a_card_scores_the_same_after_loading_and_in_numpy_alone(name, tmp_path)
     blocked = ["jax", "flax", "safetensors", "diffreward", "scipy", "torch"]
     code = (
         f"import sys, runpy; sys.modules.update(dict.fromkeys({blocked!r}))\n"
-        f"sys.argv = ['score.py', 'x.npy', 'y.npy']\n"
+        f"sys.argv = ['score.py', *sys.argv[1:]]\n"
         "runpy.run_path('card/score.py', run_name='__main__')\n"
     )
-    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+
+    def run(*argv):
+        call = [sys.executable, "-c", code, "x.npy", *argv]
+        return subprocess.run(
+            call, cwd=tmp_path, check=True, capture_output=True, text=True
+        )
+
+    said = run("y.npy").stderr
+    assert (
+        said
+        == "nats: log density of the expert over the base, up to a constant per level\n"
+    )
     got = np.load(tmp_path / "y.npy")
     np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5 * np.abs(want).max())
+    if name == "scalar":  # the forms do not depend on the network
+        done = run("--as", "ranking")
+        assert "without a unit" in done.stderr
+        want = score_samples(reward, samples(), as_="ranking")
+        np.testing.assert_allclose(np.array(done.stdout.split(), float), want, rtol=1e-4)
 
 
-def test_score_is_the_mean_over_levels_of_the_noised_reward():
+@pytest.mark.parametrize(("form", "levels"), [("value", 1), ("nats", 1), ("ranking", 6)])
+def test_a_score_is_a_mean_over_noises_and_levels(form, levels):
     reward = made()
     x = samples(1)[0]
     rng = np.random.default_rng(3)
@@ -114,10 +132,10 @@ def test_score_is_the_mean_over_levels_of_the_noised_reward():
             jnp.asarray(SCHEDULE.sqrt_alpha_bar[t] * y + SCHEDULE.sigma[t] * e),
             jnp.int32(t),
         )
-        for t in range(6)
+        for t in range(levels)
         for e in eps[t]
     ]
-    [got] = score_samples(reward, x[None], seed=3, num_noises=2)
+    [got] = score_samples(reward, x[None], seed=3, num_noises=2, as_=form)
     np.testing.assert_allclose(got, np.mean(values), rtol=1e-5)
 
 
@@ -129,6 +147,40 @@ def test_batches_and_fillers_change_nothing():
     )
     with pytest.raises(ValueError, match="sample 1 holds a number that is not finite"):
         score_samples(reward, np.stack([samples(1)[0], np.full(SHAPE, np.nan, np.float32)]))
+
+
+def test_a_value_is_the_log_ratio_and_a_ranking_is_not():
+    """The exact reward of two Gaussians, at 50 levels: spreads against the truth's."""
+    schedule = cosine(50)
+    rho = exact_reward(BASE, EXPERT, schedule)
+    reward = Reward(rho, schedule, "by hand", "nats")
+    x = np.random.default_rng(0).normal(0, 1, (200, 2)).astype(np.float32)
+    clean = jnp.float32(1)
+    truth = jax.vmap(
+        lambda x: laws.log_density(EXPERT, x, clean) - laws.log_density(BASE, x, clean)
+    )(x)
+    slope = lambda form: np.polyfit(truth, score_samples(reward, x, as_=form), 1)[0]
+    assert slope("value") == pytest.approx(1, abs=0.05)
+    assert slope("ranking") < 0.5
+
+
+def test_forms_and_units_that_do_not_fit_are_refused():
+    reward = Reward(lambda x, t: x.sum(), SCHEDULE, "return_regression", "returns")
+    assert len(score_samples(reward, samples(2))) == 2
+    with pytest.raises(ValueError, match="a return_regression reward is not in nats but"):
+        score_samples(reward, samples(2), as_="nats")
+    with pytest.raises(ValueError, match="unknown form of a score 'rank'; use one of: val"):
+        score_samples(reward, samples(2), as_="rank")
+
+
+@pytest.mark.parametrize("units", ["returns", "preferences"])
+def test_a_card_keeps_the_units_of_its_reward(units, tmp_path):
+    save(made()._replace(units=units), tmp_path / "card", SHAPE)
+    assert read_card(tmp_path / "card")["units"] == units
+    assert load(tmp_path / "card").units == units
+    with pytest.raises(ValueError, match="units must be one of nats, returns, preferences"):
+        save(made()._replace(units="bits"), tmp_path / "other", SHAPE)
+    assert os.listdir(tmp_path) == ["card"]
 
 
 def test_one_sample_under_a_key(key):
@@ -180,7 +232,7 @@ def test_what_the_card_says(tmp_path):
 
 
 def test_rewards_without_weights_and_folders_in_the_way(tmp_path):
-    free = Reward(lambda x, t: x.sum(), SCHEDULE, "loss_gap")
+    free = Reward(lambda x, t: x.sum(), SCHEDULE, "loss_gap", "errors")
     with pytest.raises(ValueError, match="a loss_gap reward has no weights of its own"):
         save(free, tmp_path / "card", SHAPE)
     save(made(), tmp_path / "card", SHAPE)
@@ -228,6 +280,7 @@ DAMAGE = {
         lambda f: edit(f, network=describe(InnerProductReward(TrajectoryMLP(8, 2)))),
         "cannot be rebuilt: the weights lack params/net/film/bias",
     ),
+    "other units": (lambda f: edit(f, units="bits"), "units must be one of nats, returns"),
     "other shape": (lambda f: edit(f, shape=[9, 6]), "the network needs"),
     "other width": (lambda f: edit(f, shape=[8, 5]), "normaliser.scale has shape"),
 }

@@ -91,6 +91,14 @@ def test_scores_are_those_of_the_library(made, files, capsys):
     printed = [float(line) for line in capsys.readouterr().out.split()]
     wanted = score_samples(diffreward.load(out), np.load(files / "data.npy"))
     np.testing.assert_allclose(printed, wanted, rtol=1e-4)
+    assert main(["score", str(out), str(files / "data.npy"), "--as", "ranking"]) == 0
+    said = capsys.readouterr()
+    assert said.err.startswith("ranking: mean of the reward over noise levels")
+    wanted_ranks = score_samples(
+        diffreward.load(out), np.load(files / "data.npy"), as_="ranking"
+    )
+    ranks = [float(line) for line in said.out.split()]
+    np.testing.assert_allclose(ranks, wanted_ranks, rtol=1e-4)
     target = files / "scores.npy"
     assert main(["score", str(out), str(files / "data.npy"), "--out", str(target)]) == 0
     np.testing.assert_array_equal(np.load(target), wanted)
@@ -100,7 +108,14 @@ def test_the_page_has_the_measures_and_the_limits(made, capsys):
     out, _ = made
     assert main(["report", str(out)]) == 0
     page = capsys.readouterr().out
-    for part in ("# Reward card: card", "AUROC", "## Limits", "## Provenance", "sha256"):
+    for part in (
+        "# Reward card: card",
+        "AUROC",
+        "## Limits",
+        "## Provenance",
+        "sha256",
+        "nats:",
+    ):
         assert part in page
 
 

@@ -8,7 +8,7 @@ import pytest
 from diffreward import card
 from diffreward.data.normaliser import Normaliser
 from diffreward.diffusion import cosine
-from diffreward.extract import EXTRACTORS, FitSettings, Preferences, Source, fit
+from diffreward.extract import EXTRACTORS, WEIGHTINGS, FitSettings, Preferences, Source, fit
 from tests.extract.conftest import SCHEDULE
 
 NEEDS = {
@@ -40,6 +40,24 @@ def test_every_extractor_cites_its_source():
         assert "Reads" in (extractor.__doc__ or ""), name
 
 
+UNITS = {"return_regression": "returns", "bradley_terry": "preferences"}
+
+
+@pytest.mark.parametrize("name", EXTRACTORS)
+def test_every_reward_says_its_units(name, known):
+    settings = FitSettings(steps=1, batch_size=4, width=4, depth=1)
+    reward = fit(name, known("gaussians").source, settings)
+    assert reward.units == UNITS.get(name, "nats")
+
+
+def test_only_log_ratios_of_loss_gaps_are_nats(known):
+    source = known("gaussians").source
+    for weighting, rule in WEIGHTINGS.items():
+        reward = fit("loss_gap", source, FitSettings(weighting=weighting))
+        assert reward.units == ("nats" if weighting in ("elbo", "integral") else "errors")
+        assert rule.log_ratio == (reward.units == "nats")
+
+
 def test_mismatched_inputs_are_refused(known):
     source = known("gaussians").source
     two, three = np.zeros((5, 2), np.float32), np.zeros((5, 3), np.float32)
@@ -59,16 +77,17 @@ def test_mismatched_inputs_are_refused(known):
         fit("gradient_alignment", Source(pair=source.pair))
 
 
-def test_score_is_the_mean_noised_reward_in_normalised_coordinates(key):
+def test_a_ranking_is_the_mean_noised_reward_in_normalised_coordinates(key):
     """rho = c . x_t: its mean over noise is c . x_0 times the mean sqrt(alpha_bar)."""
     slope = jnp.array([2.0, -1.0])
     normaliser = Normaliser(np.array([1.0, 2.0]), np.array([2.0, 4.0]))
-    reward = card.Reward(lambda x, t: slope @ x, SCHEDULE, "by hand")
+    reward = card.Reward(lambda x, t: slope @ x, SCHEDULE, "by hand", "nats")
     x_0 = jnp.array([3.0, 10.0])
     share = float(SCHEDULE.sqrt_alpha_bar.mean())
-    got = card.score(reward, x_0, key, 4000)
+    got = card.score(reward, x_0, key, 4000, as_="ranking")
     np.testing.assert_allclose(got, share * (2 * 3 - 10), atol=0.05)
-    got = card.score(reward._replace(normaliser=normaliser), x_0, key, 4000)
+    normalised = reward._replace(normaliser=normaliser)
+    got = card.score(normalised, x_0, key, 4000, as_="ranking")
     np.testing.assert_allclose(got, share * (2 * 1 - 2), atol=0.05)
     again = jax.jit(lambda x: card.score(reward, x, key, 2))(x_0)
     np.testing.assert_allclose(again, card.score(reward, x_0, key, 2), rtol=1e-5)

@@ -27,7 +27,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from diffreward import files
 from diffreward.card.numpy_export import NotExportable
 from diffreward.card.program import program, seal
-from diffreward.card.reward import Reward, network_reward
+from diffreward.card.reward import UNITS, Reward, network_reward
 from diffreward.card.schema import (
     AS_GIVEN,
     NORMALISED,
@@ -77,6 +77,8 @@ def save(
             f"a {reward.extractor} reward has no weights of its own to save; fit one that "
             "is trained, such as gradient_alignment"
         )
+    if reward.units not in UNITS:
+        raise ValueError(f"units must be one of {', '.join(UNITS)}, got {reward.units!r}")
     check_place(folder, replace=replace)
     tensors = _tensors(reward)
     limits = list(limits)
@@ -105,7 +107,7 @@ def save(
         "extractor": reward.extractor,
         "network": describe(reward.network),
         "shape": list(shape),
-        "units": "nats: log density of the expert over the base, up to a constant",
+        "units": reward.units,
         "coordinates": coordinates,
         "weights_sha256": weights,
         "score_sha256": None if source is None else _digest(contents[PROGRAM]),
@@ -199,6 +201,7 @@ def _rebuilt(
         _params(network, params, shape),
         schedule,
         card["extractor"],
+        card["units"],
         normaliser=normaliser,
         cost=card["cost"],
     )

@@ -9,16 +9,21 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from diffreward.card.numpy_export import HELPERS, numpy_source
-from diffreward.card.reward import Reward
+from diffreward.card.reward import RANKING, UNITS, Reward
 
 ROWS = 64
 """Samples per call of the network in the program."""
 
 HEADER = '''"""Scores samples with the reward of this card. Needs NumPy only.
 
-python score.py samples.npy [scores.npy]      samples: (N, {shape}), in data units
+python score.py samples.npy [scores.npy] [--as ranking]
+
+samples: (N, {shape}), in data units
+scores, by default: {units}
+--as ranking: {ranking}
 """
 
+import argparse
 import hashlib
 import json
 import sys
@@ -28,6 +33,7 @@ import numpy as np
 
 SHAPE = {shape_tuple}
 ROWS = {rows}
+UNITS = {{"value": "{units}", "ranking": "{ranking}"}}
 WEIGHTS_SHA256 = "{blank}"
 
 
@@ -57,7 +63,7 @@ except (ValueError, OSError) as error:
 
 
 def reward(x, t):
-    """Reward in nats of noised, normalised samples (N, ...) at levels t (N,)."""
+    """Reward of noised, normalised samples (N, ...) at levels t (N,)."""
     x, t = np.asarray(x, np.float32), np.broadcast_to(np.asarray(t, np.int32), len(x))
     values = []
     for i in range(0, len(x), ROWS):
@@ -67,38 +73,49 @@ def reward(x, t):
     return np.concatenate(values)
 
 
-def score(x, seed=0, noises=4):
-    """Mean reward over noise levels of clean samples (N, ...) in data units."""
+def score(x, seed=0, noises=4, as_="value"):
+    """Scores of clean samples (N, ...) in data units; UNITS says what they are.
+
+    As "value" the reward of the least noisy level, as "ranking" the mean over levels.
+    """
+    if as_ not in UNITS:
+        raise ValueError(f"unknown form of a score {{as_!r}}; use value or ranking")
     x = np.asarray(x, np.float32)
     if x.shape[1:] != SHAPE:
         raise ValueError(f"samples have shape {{x.shape[1:]}}, the card needs {{SHAPE}}")
     if "normaliser/scale" in W:
         x = (x - W["normaliser/shift"]) / W["normaliser/scale"]
     a, s = W["schedule/sqrt_alpha_bar"], W["schedule/sigma"]
-    eps = np.random.default_rng(seed).standard_normal((len(a), noises, *SHAPE), np.float32)
+    levels = len(a) if as_ == "ranking" else 1
+    eps = np.random.default_rng(seed).standard_normal((levels, noises, *SHAPE), np.float32)
     total = np.zeros(len(x), np.float64)
-    for t in range(len(a)):
+    for t in range(levels):
         for noise in eps[t]:
             total += reward(a[t] * x + s[t] * noise, t)
-    return (total / (len(a) * noises)).astype(np.float32)
+    return (total / (levels * noises)).astype(np.float32)
 '''
 
 FOOTER = """
 
-def main(data, out=None):
+def main():
     \"\"\"Prints the scores of a file of samples, or writes them.\"\"\"
-    scores = score(np.load(data))
-    if out is not None:
-        np.save(out, scores)
+    form = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
+    parser.add_argument("samples")
+    parser.add_argument("scores", nargs="?")
+    parser.add_argument("--as", dest="as_", choices=UNITS, default="value")
+    args = parser.parse_args()
+    scores = score(np.load(args.samples), as_=args.as_)
+    print(UNITS[args.as_], file=sys.stderr)
+    if args.scores is not None:
+        np.save(args.scores, scores)
     else:
         print("\\n".join(f"{value:.6g}" for value in scores))
 
 
 if __name__ == "__main__":
-    if len(sys.argv) not in (2, 3):
-        sys.exit(__doc__)
     try:
-        main(*sys.argv[1:])
+        main()
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
 """
@@ -127,7 +144,12 @@ def program(reward: Reward, shape: tuple[int, ...]) -> tuple[str, Mapping[str, A
     examples = (jnp.zeros((ROWS, *shape)), jnp.zeros(ROWS, jnp.int32))
     body, constants = numpy_source(batched, named, *examples)
     header = HEADER.format(
-        shape=", ".join(map(str, shape)), shape_tuple=tuple(shape), rows=ROWS, blank=BLANK
+        shape=", ".join(map(str, shape)),
+        shape_tuple=tuple(shape),
+        rows=ROWS,
+        blank=BLANK,
+        units=UNITS[reward.units],
+        ranking=RANKING,
     )
     network = f"\n\ndef _network(x0, x1):\n{body}"
     return header + HELPERS + network + FOOTER, constants

@@ -1,7 +1,7 @@
-"""The record every extractor returns, and the value it gives a clean sample."""
+"""The record every extractor returns, its units, and the score of a clean sample."""
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -12,15 +12,29 @@ from diffreward.data.normaliser import Normaliser, normalise
 from diffreward.diffusion import Schedule, q_sample
 from diffreward.types import Params, PRNGKey, RewardFn, Sample
 
+UNITS = {
+    "nats": "nats: log density of the expert over the base, up to a constant per level",
+    "returns": "units of the returns that were regressed, up to a constant",
+    "preferences": "log odds of being preferred, up to a constant per level",
+    "errors": "weighted errors of denoising, those of the base less those of the expert",
+}
+"""What a reward may be measured in, by the name that a card has for it."""
+
+Form = Literal["value", "nats", "ranking"]
+"""What a score is: the reward of a sample in its units, the same held to be nats, or a
+mean over noise levels, which has no unit."""
+
 
 class Reward(NamedTuple):
     """An extracted reward; trained ones fulfil ``reward_fn = network.apply(params, .)``."""
 
     reward_fn: RewardFn
-    """Maps (x_t, t) to nats, in normalised coordinates; offsets per level are free."""
+    """Maps (x_t, t) to ``units``, in normalised coordinates; offsets per level are free."""
     schedule: Schedule
     extractor: str
     """Its name in the zoo."""
+    units: str
+    """A key of ``UNITS``."""
     network: Any = None
     """Linen module; None for extractors that train nothing."""
     params: Params = None
@@ -37,19 +51,35 @@ class Reward(NamedTuple):
 
 
 def network_reward(
-    network: Any, params: Params, schedule: Schedule, extractor: str, **parts: Any
+    network: Any,
+    params: Params,
+    schedule: Schedule,
+    extractor: str,
+    units: str,
+    **parts: Any,
 ) -> Reward:
     """The reward of a trained network; see :class:`Reward` for the further ``parts``."""
     rho = lambda x_t, t: network.apply(params, x_t, t)
-    return Reward(rho, schedule, extractor, network, params, **parts)
+    return Reward(rho, schedule, extractor, units, network, params, **parts)
 
 
 def score(
-    reward: Reward, x_0: Sample, key: PRNGKey, num_noises: int = 1
+    reward: Reward,
+    x_0: Sample,
+    key: PRNGKey,
+    num_noises: int = 1,
+    *,
+    as_: str = "value",
 ) -> Float[Array, ""]:
-    """Mean over noise levels of the noised reward of one clean sample, in nats.
+    """Score of one clean sample; only differences between samples mean anything.
 
-    Offsets per level are free, so only differences between samples mean anything.
+    As ``value``, the reward of the least noisy level, mean over noises of that level, in
+    the units of the reward. For a reward in nats it is the log density ratio of expert
+    and base up to a constant, but for what the models know of structure below the noise
+    of level 0. As ``nats``, the same, and any other unit is refused. As ``ranking``, the
+    mean over all levels: it averages the errors of the levels and so ranks well, but
+    rewards of noisy levels are flat, so that it is several times smaller than the log
+    ratio and has no unit.
 
     Args:
         reward: an extracted reward.
@@ -57,8 +87,12 @@ def score(
             reward has no normaliser.
         key: key of the noises; give every sample the same one to compare them.
         num_noises: noises averaged per level.
+        as_: what the score is, one of ``Form``.
+
+    Raises:
+        ValueError: for another form, or nats of a reward in other units.
     """
-    levels = reward.schedule.num_steps
+    levels = _levels(reward, as_)
     eps = jax.random.normal(key, (levels, num_noises, *x_0.shape))
     return _mean_reward(reward, x_0, eps)
 
@@ -70,6 +104,7 @@ def score_samples(
     seed: int = 0,
     num_noises: int = 4,
     batch_size: int = 256,
+    as_: str = "value",
 ) -> Float[np.ndarray, " samples"]:
     """:func:`score` of many samples, under noises that NumPy draws from ``seed``.
 
@@ -77,13 +112,14 @@ def score_samples(
     card do not depend on where it is loaded.
 
     Raises:
-        ValueError: if a sample is not finite.
+        ValueError: if a sample is not finite, or as :func:`score`.
     """
+    levels = _levels(reward, as_)
     x_0 = np.asarray(x_0, np.float32)
     bad = ~np.isfinite(x_0).reshape(len(x_0), -1).all(1)
     if bad.any():
         raise ValueError(f"sample {int(np.argmax(bad))} holds a number that is not finite")
-    eps = jnp.asarray(noises(reward.schedule, x_0.shape[1:], seed, num_noises))
+    eps = jnp.asarray(noises(levels, x_0.shape[1:], seed, num_noises))
     batched = jax.jit(jax.vmap(lambda x: _mean_reward(reward, x, eps)))
     # Whole batches only, so that one program is compiled.
     rows = np.resize(np.arange(len(x_0)), -(-len(x_0) // batch_size) * batch_size)
@@ -92,22 +128,45 @@ def score_samples(
     return np.concatenate(parts)[: len(x_0)]
 
 
-def noises(
-    schedule: Schedule, shape: tuple[int, ...], seed: int, num_noises: int
-) -> np.ndarray:
-    """Standard normal noises, (num_steps, num_noises, *shape), in float32."""
+def noises(levels: int, shape: tuple[int, ...], seed: int, num_noises: int) -> np.ndarray:
+    """Standard normal noises, (levels, num_noises, *shape), in float32."""
     rng = np.random.default_rng(seed)
-    size = (schedule.num_steps, num_noises, *shape)
-    return rng.standard_normal(size, np.float32)
+    return rng.standard_normal((levels, num_noises, *shape), np.float32)
+
+
+def score_units(reward: Reward, as_: str) -> str:
+    """What the numbers of :func:`score` are, in words.
+
+    Raises:
+        ValueError: as :func:`score`.
+    """
+    _levels(reward, as_)
+    return RANKING if as_ == "ranking" else UNITS[reward.units]
+
+
+RANKING = "ranking: mean of the reward over noise levels, without a unit"
+
+
+def _levels(reward: Reward, as_: str) -> int:
+    """How many of the levels, from the least noisy on, make up a score."""
+    if as_ not in get_args(Form):
+        names = ", ".join(get_args(Form))
+        raise ValueError(f"unknown form of a score {as_!r}; use one of: {names}")
+    if as_ == "nats" and reward.units != "nats":
+        raise ValueError(
+            f"a {reward.extractor} reward is not in nats but in {UNITS[reward.units]}; ask "
+            "for its value or for a ranking"
+        )
+    return reward.schedule.num_steps if as_ == "ranking" else 1
 
 
 def _mean_reward(reward: Reward, x_0: Array, eps: Array) -> Array:
-    """Mean of rho over levels and the given noises, (levels, noises, *shape)."""
+    """Mean of rho over the first levels and their noises, (levels, noises, *shape)."""
     if reward.normaliser is not None:
         x_0 = normalise(reward.normaliser, x_0)
 
     def value(t: Array, noise: Array) -> Array:
         return reward.reward_fn(q_sample(reward.schedule, x_0, t, noise), t)
 
-    levels = jnp.arange(reward.schedule.num_steps)
+    levels = jnp.arange(len(eps))
     return jax.vmap(lambda t, es: jax.vmap(lambda e: value(t, e))(es))(levels, eps).mean()

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from diffreward.card.reward import UNITS
 from diffreward.diffusion import Schedule
 
 AXES = 8
@@ -177,7 +178,7 @@ ENTRIES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "extractor": TEXT,
     "network": TREE,
     "shape": (_is_shape, f"1 to {AXES} whole numbers from 1 on"),
-    "units": TEXT,
+    "units": (lambda v: _is_text(v) and v in UNITS, f"one of {', '.join(UNITS)}"),
     "coordinates": (
         lambda v: v in (NORMALISED, AS_GIVEN),
         f"{NORMALISED!r} or {AS_GIVEN!r}",

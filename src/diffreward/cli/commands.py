@@ -4,6 +4,7 @@ import argparse
 import hashlib
 import io
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -154,7 +155,11 @@ def score(args: argparse.Namespace) -> None:
             f"{args.data}: samples are shaped {samples.shape}, the card needs "
             f"{tuple(about['shape'])}"
         )
-    values = card.score_samples(reward, samples.x, seed=args.seed, num_noises=args.noises)
+    about = card.score_units(reward, args.as_)
+    values = card.score_samples(
+        reward, samples.x, seed=args.seed, num_noises=args.noises, as_=args.as_
+    )
+    say(about, sys.stderr)  # beside the numbers, which stay bare
     if args.out is None:
         say("\n".join(f"{value:.6g}" for value in values))
     else:

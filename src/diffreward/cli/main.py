@@ -169,6 +169,16 @@ def parser() -> Parser:
     )
     score.add_argument("--out", type=path, help="write .npy instead of printing")
     score.add_argument("--noises", type=whole(1, 2**16), default=4, help="noises per level")
+    score.add_argument(
+        "--as",
+        dest="as_",
+        choices=("value", "nats", "ranking"),
+        default="value",
+        help="value (default): the reward in the units of the card, at the least noisy "
+        "level, up to a constant; nats: the same, refused if the card has other units; "
+        "ranking: mean over all noise levels, which has no unit. The unit is printed to "
+        "standard error",
+    )
     score.add_argument("--seed", type=whole(0, 2**32 - 1), default=0)
 
     report = kinds.add_parser("report", help="what a card says of itself, as Markdown")

@@ -31,6 +31,8 @@ class Findings(NamedTuple):
     limits: list[str]
     rewards: Float[np.ndarray, " samples"]
     log_ratios: Float[np.ndarray, " samples"]
+    units: str
+    """Of the rewards."""
 
     def draw(self, folder: Path) -> Path:
         """Explained and unexplainable share per level; reward against log ratio."""
@@ -42,7 +44,7 @@ class Findings(NamedTuple):
         left.set(xlabel="noise level", ylabel="share of the difference", ylim=(-0.02, 1.02))
         left.legend(frameon=False)
         right.plot(self.rewards, self.log_ratios, ".", ms=3)
-        right.set(xlabel="reward (nats)", ylabel="training-free log ratio (nats)")
+        right.set(xlabel=f"reward ({self.units})", ylabel="training-free log ratio (nats)")
         value = self.measures["agreement_correlation"][0]
         right.set_title(f"correlation {value:.2f}")
         picture = io.BytesIO()
@@ -106,9 +108,11 @@ def measure(
         "curl_by_level": np.asarray(report.curl).tolist(),
     }
     if base is not None and expert is not None:
-        scores = [score_samples(reward, x, seed=seed) for x in (expert, base)]
+        scores = [
+            score_samples(reward, x, seed=seed, as_="ranking") for x in (expert, base)
+        ]
         found["auroc"] = list(measures.auroc(*scores, seed=seed))
-    return Findings(found, limits(found), rewards, log_ratios)
+    return Findings(found, limits(found), rewards, log_ratios, reward.units)
 
 
 def limits(found: dict[str, Any]) -> list[str]:

@@ -31,13 +31,13 @@ def page(folder: str | Path) -> str:
     rows: list[list[Any]] = [
         [NAMES[name], value] for name, value in about["measures"].items() if name in NAMES
     ]
-    units = about["units"][:1].upper() + about["units"][1:]
+    units = card.UNITS[about["units"]]
     lines = [
         f"# Reward card: {markdown_text(folder.resolve().name)}",
         "",
         f"Extracted by {markdown_code(about['extractor'])} as "
         f"{markdown_code(about['network']['name'])}; samples are shaped "
-        f"{tuple(about['shape'])}. {markdown_text(units)}.",
+        f"{tuple(about['shape'])}. Its values are {markdown_text(units)}.",
         "",
         _program(about, same),
         "",

@@ -55,6 +55,7 @@ def ode_log_ratio(
         rho,
         pair.schedule,
         "ode_log_ratio",
+        "nats",
         normaliser=source.normaliser,
         cost=cost(began, 0, 4 * steps * (1 + settings.probes)),
     )
@@ -142,6 +143,7 @@ def ito_log_ratio(
         rho,
         pair.schedule,
         "ito_log_ratio",
+        "nats",
         normaliser=source.normaliser,
         cost=cost(began, 0, 2 * steps * count),
     )

@@ -83,6 +83,7 @@ def energy_pair(
         reward_fn=lambda x_t, t: network.apply(params, x_t, t),
         schedule=schedule,
         extractor=name,
+        units="nats",
         network=network,
         params=params,
         normaliser=source.normaliser,

@@ -56,5 +56,6 @@ def gradient_alignment(
         data=data,
         sample=next(iter(data.values()))[0],
         schedule=schedule,
+        units="nats",
         evaluations=3,
     )

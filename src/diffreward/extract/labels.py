@@ -55,6 +55,7 @@ def discriminator(
         data=data,
         sample=data["base"][0],
         schedule=schedule,
+        units="nats",
         evaluations=1,
     )
 
@@ -96,6 +97,7 @@ def bradley_terry(
         data=data,
         sample=data["preferred"][0],
         schedule=schedule,
+        units="preferences",
         evaluations=1,
     )
 
@@ -141,5 +143,6 @@ def return_regression(
         data=data,
         sample=x_0[0],
         schedule=schedule,
+        units="returns",
         evaluations=1,
     )

@@ -106,7 +106,7 @@ def loss_gap(
 
     Nothing is trained. ``settings.noises`` noises, fixed by the seed and mirrored, make
     it a function; ``settings.weighting`` is one of ``WEIGHTINGS``. ``elbo`` and
-    ``integral`` are in nats, the others in units of their own. Reads the pair.
+    ``integral`` are in nats, the others sums or means of errors. Reads the pair.
 
     Raises:
         ValueError: without a pair, for an unknown weighting, or no noises.
@@ -138,6 +138,7 @@ def loss_gap(
         rho,
         pair.schedule,
         "loss_gap",
+        "nats" if rule.log_ratio else "errors",
         normaliser=source.normaliser,
         cost=cost(began, 0, per_value),
     )

@@ -56,6 +56,7 @@ def line_potential(
         lambda x_t, t: line_integral(pair, x_t, t, source.pinned, NODES),
         pair.schedule,
         "line_integral",
+        "nats",
         normaliser=source.normaliser,
         cost=cost(began, 0, 2 * NODES),
     )

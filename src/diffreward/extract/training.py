@@ -126,13 +126,14 @@ def train_reward(
     data: Any,
     sample: Any,
     schedule: Schedule,
+    units: str,
     evaluations: int,
 ) -> Reward:
     """Trains a network that is a reward.
 
     Args:
         name: of the extractor.
-        network: Linen module of (x_t, t) to nats.
+        network: Linen module of (x_t, t) to ``units``.
         loss: maps (reward function, key, batch) to a scalar and metrics.
         draw: maps (data, key) to a batch.
         source: for the normaliser.
@@ -142,6 +143,7 @@ def train_reward(
         data: pytree of arrays batches are drawn from.
         sample: one sample, for the shapes.
         schedule: noise levels.
+        units: of the reward, see ``card.UNITS``.
         evaluations: of any network, per sample of a batch.
     """
     began = time.perf_counter()
@@ -160,6 +162,7 @@ def train_reward(
         reward_fn=reward_fn(params),
         schedule=schedule,
         extractor=name,
+        units=units,
         network=network,
         params=params,
         normaliser=source.normaliser,

@@ -58,7 +58,7 @@ def fit(
             :func:`diffreward.extract.run.run_record`.
 
     Returns:
-        The reward, in nats up to an offset per level where the method allows it.
+        The reward, which says its units; offsets per level are free.
 
     Raises:
         ValueError: for an unknown extractor, a source without what it needs, or a
