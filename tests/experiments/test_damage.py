@@ -53,7 +53,7 @@ def test_flipped_bits_are_noticed_or_change_nothing(tmp_path, seed):
     path.write_bytes(content)
     found, message = outcome(path)
     if found is None:
-        assert re.match(rf"{re.escape(str(path))}: .*delete it to run", message)
+        assert re.match(rf"{re.escape(str(path))}.*delete it to run", message)
     else:
         for key in locomotion_evaluate.KEYS:
             np.testing.assert_array_equal(found[key], arrays[key])
@@ -65,7 +65,7 @@ def test_torn_archives_are_named(tmp_path, share):
     archive(path)
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
-    with pytest.raises(ValueError, match=r"a\.npz: cannot be read .*; delete it to run"):
+    with pytest.raises(ValueError, match=r"a\.npz .*; delete it to run"):
         locomotion_evaluate.read(path)
 
 
