@@ -14,9 +14,8 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from diffreward.diffusion import Prediction, Schedule
-from diffreward.interop.huggingface import load_scheduler, read_json
 from diffreward.interop.lora import merge_lora, read_lora
-from diffreward.interop.options import check_options
+from diffreward.interop.options import check_options, read_object
 from diffreward.interop.renaming import rename
 from diffreward.interop.tensors import read_tensors
 from diffreward.interop.tokenizer import load_tokenizer
@@ -75,7 +74,7 @@ def load_stable_diffusion(
             family.
     """
     folder = Path(folder)
-    index = read_json(folder / "model_index.json")
+    index = read_object(folder / "model_index.json")
     if index.get("_class_name") not in PIPELINES:
         raise ValueError(
             f"{folder / 'model_index.json'}: a {index.get('_class_name')!r} is not "
@@ -125,7 +124,7 @@ def load_unet(
         ValueError: see :func:`load_stable_diffusion`.
     """
     path = folder / "config.json"
-    config = read_json(path)
+    config = read_object(path)
     read = (
         "_class_name",
         "in_channels",
@@ -199,7 +198,7 @@ def load_autoencoder(folder: Path, *, dtype: Any = jnp.float32) -> tuple[Part, P
         ValueError: see :func:`load_stable_diffusion`.
     """
     path = folder / "config.json"
-    config = read_json(path)
+    config = read_object(path)
     read = (
         "_class_name",
         "in_channels",
@@ -266,7 +265,7 @@ def load_text_encoder(
         ValueError: see :func:`load_stable_diffusion`.
     """
     path = folder / "config.json"
-    config = read_json(path)
+    config = read_object(path)
     read = (
         "hidden_size",
         "intermediate_size",
