@@ -189,7 +189,7 @@ def test_what_we_write_diffusers_loads(tmp_path):
     np.testing.assert_allclose(got, wanted, atol=1e-5)
     again = load_unet1d(tmp_path / "m")
     jax.tree.map(np.testing.assert_array_equal, again.params, params)
-    with pytest.raises(ValueError, match="m exists; choose another folder"):
+    with pytest.raises(FileExistsError, match="m exists; choose another folder"):
         save_unet1d(tmp_path / "m", network, params, 5)
     with pytest.raises(ValueError, match="no attention"):
         save_unet1d(tmp_path / "n", TemporalUnet(16, (1, 2), True), params, 5)

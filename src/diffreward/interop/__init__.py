@@ -12,14 +12,10 @@ from diffreward.interop.diffuser import (
     load_value,
     read_state_dict,
 )
-from diffreward.interop.huggingface import (
-    load_scheduler,
-    load_unet1d,
-    save_scheduler,
-    save_unet1d,
-)
+from diffreward.interop.huggingface import load_unet1d, save_unet1d
 from diffreward.interop.lora import merge_lora, read_lora
 from diffreward.interop.model import ForeignModel, load_model
+from diffreward.interop.scheduler import load_scheduler, save_scheduler
 from diffreward.interop.tensors import read_checkpoint, read_tensors
 from diffreward.interop.torch_zip import read_torch
 

@@ -18,6 +18,7 @@ from flax.traverse_util import flatten_dict
 from diffreward.diffusion import Schedule, from_beta
 from diffreward.interop.copies import choose_copy, find_all, find_copies
 from diffreward.interop.layout import Dialect, to_params, unet_table, value_table
+from diffreward.interop.scheduler import MOST_LEVELS
 from diffreward.interop.tensors import finite, read_checkpoint
 from diffreward.networks import SingleStepRewardMLP, TemporalUnet, ValueFunction
 from diffreward.networks.layers import Activation
@@ -37,8 +38,6 @@ KNOWN = (
     "time_mlp) and folders of a UNet1DModel; any other network takes part as a function, "
     "in a diffreward.diffusion.DiffusionModel"
 )
-MOST_LEVELS = 100_000
-"""Noise levels that a schedule may have."""
 
 
 class StateDict(NamedTuple):

@@ -5,17 +5,14 @@ with the noise schedule under ``scheduler/``. There samples are (channels, horiz
 """
 
 import json
-import os
 import re
-import shutil
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
-from diffreward.diffusion import Prediction, Schedule, cosine, from_beta
-from diffreward.interop.diffuser import Loaded
+from diffreward import files
+from diffreward.interop.diffuser import Loaded, check_fit
 from diffreward.interop.layout import (
     Dialect,
     from_params,
@@ -23,8 +20,19 @@ from diffreward.interop.layout import (
     unet_table,
     value_table,
 )
+from diffreward.interop.options import (
+    AVERAGING,
+    check_options,
+    read_object,
+    shown,
+    whole,
+    wholes,
+)
+from diffreward.interop.scheduler import load_scheduler, save_scheduler
 from diffreward.interop.tensors import read_tensors
 from diffreward.networks import TemporalUnet, ValueFunction
+
+__all__ = ["load_scheduler", "load_unet1d", "save_scheduler", "save_unet1d"]
 
 FIXED = {
     "_class_name": ("UNet1DModel",),
@@ -51,30 +59,13 @@ READ = (
     "downsample_each_block",
 )
 IGNORED = ("sample_size", "sample_rate", "_diffusers_version", "_name_or_path")
-DEFAULTS = {"extra_in_channels": 0, "time_embedding_dim": None, "norm_num_groups": 8}
-
-PREDICTIONS: dict[str, Prediction] = {
-    "epsilon": "eps",
-    "sample": "x_0",
-    "v_prediction": "v",
+DEFAULTS = {
+    "extra_in_channels": 0,
+    "time_embedding_dim": None,
+    "norm_num_groups": 8,
+    "downsample_each_block": False,
 }
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object of a folder.
-
-    Raises:
-        ValueError: if the file is missing, or no JSON object.
-    """
-    if not path.exists():
-        raise ValueError(f"{path} is missing")
-    try:
-        value = json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not valid JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise ValueError(f"{path} holds a {type(value).__name__} instead of an object")
-    return value
+"""Options that the first versions did not write down, by what they did."""
 
 
 def load_unet1d(folder: str | Path, variant: str | None = None) -> Loaded:
@@ -90,36 +81,34 @@ def load_unet1d(folder: str | Path, variant: str | None = None) -> Loaded:
     """
     folder = Path(folder)
     path = folder / "config.json"
-    config = DEFAULTS | read_json(path)
+    config = DEFAULTS | read_object(path)
+    check_options(
+        config, path, read=(*FIXED, *READ), fixed=FIXED, ignored=(*IGNORED, *AVERAGING)
+    )
     for name, allowed in FIXED.items():
-        if name not in config:
-            raise ValueError(f"{path} lacks {name}")
-        if config[name] not in allowed or isinstance(config[name], bool) != isinstance(
-            allowed[0], bool
-        ):
+        if not any(type(config[name]) is type(a) and config[name] == a for a in allowed):
             raise ValueError(
-                f"{path}: {name} = {config[name]!r} is not supported; only {allowed[0]!r}"
+                f"{path}: {name} = {shown(config[name])} is not supported; only "
+                f"{allowed[0]!r}"
             )
-    known = {*FIXED, *READ, *IGNORED}
-    if unknown := sorted(config.keys() - known):
-        raise ValueError(f"{path}: unknown option {unknown[0]} = {config[unknown[0]]!r}")
-    if missing := [name for name in READ[:-1] if name not in config]:
-        raise ValueError(f"{path} lacks {missing[0]}")
-    widths = list(config["block_out_channels"])
+    widths = list(wholes(config, "block_out_channels", path))
     kind = _kind(config, len(widths), path)
-    dim, dim_in = widths[0], config["in_channels"]
-    tensors = read_tensors(folder, variant)
+    dim, dim_in = widths[0], whole(config, "in_channels", path)
+    out_dim = whole(config, "out_channels", path)
     if odd := [w for w in widths if w % dim]:
         raise ValueError(f"{path}: block_out_channels has {odd[0]}, no multiple of {dim}")
+    tensors = read_tensors(folder, variant)
     mults = tuple(w // dim for w in widths)
     if kind == "value":
         table = value_table(_dialect(len(widths)), widths, dim_in)
-        network: Any = ValueFunction(dim, mults)
-    else:
-        table = unet_table(_dialect(len(widths)), widths, dim_in, attention=False)
-        out_dim = config["out_channels"]
-        network = TemporalUnet(dim, mults, out_dim=None if out_dim == dim_in else out_dim)
-    return Loaded(network, to_params(table, tensors, str(folder)), dim_in)
+        return Loaded(
+            ValueFunction(dim, mults), to_params(table, tensors, str(folder)), dim_in
+        )
+    table = unet_table(_dialect(len(widths)), widths, dim_in, attention=False)
+    network = TemporalUnet(dim, mults, out_dim=None if out_dim == dim_in else out_dim)
+    params = to_params(table, tensors, str(folder))
+    check_fit(network, params, 2 ** (len(widths) - 1), dim_in, str(folder))
+    return Loaded(network, params, dim_in)
 
 
 def _kind(config: dict[str, Any], levels: int, path: Path) -> str:
@@ -142,49 +131,12 @@ def _kind(config: dict[str, Any], levels: int, path: Path) -> str:
     }
     kind = "value" if config["out_block_type"] == "ValueFunction" else "unet"
     for name, wanted in blocks[kind].items():
-        found = config.get(name, False)
-        found = list(found) if isinstance(found, list | tuple) else found
-        if found != wanted:
+        found = config[name]
+        if type(found) is not type(wanted) or found != wanted:
             raise ValueError(
-                f"{path}: {name} = {found!r} is not supported; only {wanted!r}"
+                f"{path}: {name} = {shown(found)} is not supported; only {wanted!r}"
             )
     return kind
-
-
-def load_scheduler(folder: str | Path) -> tuple[Schedule, Prediction]:
-    """Noise schedule and kind of prediction of a ``scheduler_config.json``.
-
-    Raises:
-        ValueError: if it is missing, or its schedule or prediction is unknown.
-    """
-    path = Path(folder) / "scheduler_config.json"
-    config = read_json(path)
-    steps = config.get("num_train_timesteps", 1000)
-    first, last = config.get("beta_start", 1e-4), config.get("beta_end", 0.02)
-    name = config.get("beta_schedule", "linear")
-    if config.get("trained_betas") is not None:
-        schedule = from_beta(np.asarray(config["trained_betas"]))
-    elif name == "squaredcos_cap_v2":
-        schedule = cosine(steps)
-    elif name == "linear":
-        schedule = from_beta(np.linspace(first, last, steps))
-    elif name == "scaled_linear":
-        schedule = from_beta(np.linspace(first**0.5, last**0.5, steps) ** 2)
-    else:
-        raise ValueError(
-            f"{path}: beta_schedule = {name!r} is not supported; squaredcos_cap_v2, "
-            "linear, scaled_linear or trained_betas"
-        )
-    if config.get("rescale_betas_zero_snr"):
-        raise ValueError(f"{path}: rescale_betas_zero_snr is not supported")
-    # Older files say it with a flag.
-    older = "epsilon" if config.get("predict_epsilon", True) else "sample"
-    kind = config.get("prediction_type", older)
-    if kind not in PREDICTIONS:
-        raise ValueError(
-            f"{path}: prediction_type = {kind!r} is not supported; {', '.join(PREDICTIONS)}"
-        )
-    return schedule, PREDICTIONS[kind]
 
 
 def save_unet1d(folder: str | Path, network: TemporalUnet, params: Any, dim: int) -> None:
@@ -197,13 +149,14 @@ def save_unet1d(folder: str | Path, network: TemporalUnet, params: Any, dim: int
         dim: numbers per step of its input.
 
     Raises:
-        ValueError: if the network has no counterpart there, or the folder exists.
+        ValueError: if the network has no counterpart there.
+        FileExistsError: if the folder exists.
     """
     folder = Path(folder)
     if network.attention or not isinstance(network, TemporalUnet):
         raise ValueError("UNet1DModel has no attention; only plain U-Nets can be written")
-    if folder.exists():
-        raise ValueError(f"{folder} exists; choose another folder")
+    if folder.exists():  # said before the work is done
+        raise FileExistsError(f"{folder} exists; choose another folder")
     widths = [network.dim * m for m in network.dim_mults]
     levels = len(widths)
     table = unet_table(_dialect(levels), widths, dim, attention=False)
@@ -219,32 +172,11 @@ def save_unet1d(folder: str | Path, network: TemporalUnet, params: Any, dim: int
         "downsample_each_block": False,
         "sample_size": 65536,
     }
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    (partial / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-    tensors = from_params(table, params)
-    name = "diffusion_pytorch_model.safetensors"
-    save_file(tensors, partial / name, metadata={"format": "pt"})
-    os.replace(partial, folder)
-
-
-def save_scheduler(folder: str | Path, schedule: Schedule, prediction: Prediction) -> None:
-    """Writes ``scheduler_config.json`` of a DDPM scheduler with these very betas."""
-    names = {ours: theirs for theirs, ours in PREDICTIONS.items()}
-    if prediction not in names:
-        raise ValueError(f"a scheduler cannot say {prediction!r}; {', '.join(names)}")
-    config = {
-        "_class_name": "DDPMScheduler",
-        "num_train_timesteps": schedule.num_steps,
-        "beta_schedule": "trained_betas",
-        "trained_betas": np.asarray(schedule.beta, np.float64).tolist(),
-        "prediction_type": names[prediction],
-        "clip_sample": False,
-    }
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "scheduler_config.json").write_text(json.dumps(config, indent=2) + "\n")
+    with files.writing(folder, replace=False) as made:
+        made.mkdir()
+        files.write_text(made / "config.json", json.dumps(config, indent=2) + "\n")
+        weights = save(from_params(table, params), metadata={"format": "pt"})
+        files.write_bytes(made / "diffusion_pytorch_model.safetensors", weights)
 
 
 def _dialect(levels: int) -> Dialect:

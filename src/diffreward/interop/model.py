@@ -8,7 +8,8 @@ from jaxtyping import Array
 
 from diffreward.diffusion import Prediction, Schedule
 from diffreward.interop.diffuser import Loaded, load_unet, read_state_dict
-from diffreward.interop.huggingface import load_scheduler, load_unet1d
+from diffreward.interop.huggingface import load_unet1d
+from diffreward.interop.scheduler import load_scheduler
 
 
 class ForeignModel(NamedTuple):

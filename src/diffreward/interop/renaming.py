@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from diffreward.interop.tensors import finite
 from diffreward.types import Params
 
 WEIGHTS = ("kernel", "scale", "embedding")
@@ -36,9 +37,14 @@ def rename(
         dtype: of the parameters.
 
     Raises:
-        ValueError: if a tensor is missing, left over, or of another shape.
+        ValueError: if a tensor is missing, left over, of another shape, or holds anything
+            but numbers.
     """
-    shapes = jax.eval_shape(init, jax.random.key(0), *arguments)["params"]
+    try:
+        shapes = jax.eval_shape(init, jax.random.key(0), *arguments)["params"]
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"{where}: the config's sizes do not fit: {reason}") from error
     wanted = flatten_dict(shapes, sep="/")
     names = {ours: foreign_name(ours) for ours in wanted}
     if missing := [theirs for theirs in names.values() if theirs not in tensors]:
@@ -47,6 +53,7 @@ def rename(
     if extra := sorted(tensors.keys() - set(names.values())):
         more = f" and {len(extra) - 1} more" if len(extra) > 1 else ""
         raise ValueError(f"{where} has the unexpected tensor {extra[0]}{more}")
+    finite(tensors.items(), where)
     flat = {}
     for ours, theirs in names.items():
         value = _layout(np.asarray(tensors[theirs]), ours, wanted[ours].ndim)
