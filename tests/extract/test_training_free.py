@@ -103,7 +103,9 @@ def test_elbo_agrees_with_the_log_ratio_of_clean_samples(known):
     reward = extracted("loss_gap:elbo", source, noises=32)
     x = jnp.array([0.4, -0.7])
     keys = jax.random.split(jax.random.key(3), 64)
-    clean = jax.vmap(lambda k: log_ratio(pair, k, x, num_noises=4).sum())(keys)
+    clean = jax.vmap(lambda k: log_ratio(pair, k, x, num_noises=4, weighting="elbo").sum())(
+        keys
+    )
     error = np.std(clean) / np.sqrt(len(clean))
     value = float(reward.reward_fn(x, jnp.int32(0)))
     assert abs(value - clean.mean()) < 4 * error + 0.02 * abs(clean.mean())

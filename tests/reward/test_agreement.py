@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from diffreward.data.pairs import known_pairs
 from diffreward.diffusion import cosine
 from diffreward.reward.agreement import agreement, paired_values
 from tests.reward.oracle import UNIT_BASE, UNIT_EXPERT, exact_pair, exact_reward
 
+KNOWN = known_pairs()
 SCHEDULE = cosine(100)
 PAIR = exact_pair(UNIT_BASE, UNIT_EXPERT, SCHEDULE)
 RHO = exact_reward(UNIT_BASE, UNIT_EXPERT, SCHEDULE)
@@ -21,6 +23,23 @@ def values(reward_fn, key, num=64, **kwargs):
     one = lambda k, x: paired_values(reward_fn, PAIR, k, x, num_noises=20, **kwargs)
     pairs = jax.jit(jax.vmap(one))(jax.random.split(key, num), x_0)
     return [np.asarray(v) for v in pairs]
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_exact_rewards_are_calibrated(name):
+    """At 20 levels, as cards measure it: inside the band in which a card says nothing."""
+    known, schedule = KNOWN[name], cosine(20)
+    pair = exact_pair(known.base, known.expert, schedule)
+    rho = lambda x, t: known.reward(x, schedule.alpha_bar[t])
+    keys = jax.random.split(jax.random.key(0), 3)
+    x_0 = jnp.concatenate(
+        [known.sample(r, k, 100) for r, k in zip(("base", "expert"), keys, strict=False)]
+    )
+    one = lambda k, x: paired_values(rho, pair, k, x, num_noises=16)
+    run = jax.jit(lambda k, x: jax.lax.map(lambda a: one(*a), (k, x)))
+    values = run(jax.random.split(keys[2], len(x_0)), x_0)
+    slope, low, high = agreement(*map(np.asarray, values)).slope
+    assert 0.8 < low < slope < high < 1.25
 
 
 @pytest.mark.parametrize("factor", [1.0, 0.05, -1.0])

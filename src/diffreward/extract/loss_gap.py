@@ -20,7 +20,7 @@ from diffreward.diffusion import Condition, Schedule, pin
 from diffreward.extract.potential import line_integral
 from diffreward.extract.source import FitSettings, Source, require
 from diffreward.extract.training import cost
-from diffreward.reward import Pair
+from diffreward.reward import Pair, integral_weights
 from diffreward.types import EpsFn, Mask, Sample, Scalar, Step
 
 Levels = Float[Array, " num_steps"]
@@ -53,19 +53,10 @@ def elbo(a2: Levels, above: Array, beta: float) -> Levels:
 def integral(a2: Levels, above: Array, beta: float) -> Levels:
     """Log density ratio as an integral over noise (Kong et al., 2023, equation 9).
 
-    Half the integral of the gap over log SNR, which is that of gap / (a^2 (1 - a^2))
-    over a^2, by the trapezoid rule: the integrand is finite at both ends.
+    Up to the last level, which :func:`line_integral` completes.
     """
     del beta
-    inside = jnp.where(above, a2, 0.5)
-    nodes = jnp.where(above, a2, 1.0)  # the one below the first is x_t itself
-    last = above & ~jnp.roll(above, -1).at[-1].set(False)
-    first = above & ~jnp.roll(above, 1).at[0].set(False)
-    before = jnp.roll(nodes, 1).at[0].set(1.0) - nodes
-    after = jnp.where(last, 0.0, nodes - jnp.roll(nodes, -1))
-    # The integrand at x_t itself is taken to be that of the first level.
-    widths = (before * jnp.where(first, 2.0, 1.0) + after) / 2
-    return jnp.where(above, widths / (inside * (1 - inside)), 0.0) / 2
+    return integral_weights(a2, above, whole=False)
 
 
 def uniform(a2: Levels, above: Array, beta: float) -> Levels:

@@ -55,7 +55,7 @@ class FitSettings(NamedTuple):
     depth: int = 2
     schedule: Schedule | None = None
     """Noise levels; those of the pair by default."""
-    weighting: str = "elbo"
+    weighting: str = "integral"
     """Weights of ``loss_gap``."""
     beta: float = 1.0
     """Temperature of the ``dpo`` weights."""

@@ -22,7 +22,7 @@ from diffreward.reward.latents import (
     latent_reward,
     steps_left,
 )
-from diffreward.reward.log_ratio import elbo_weights, log_ratio
+from diffreward.reward.log_ratio import elbo_weights, integral_weights, log_ratio
 from diffreward.reward.pair import (
     Pair,
     make_pair,
@@ -47,6 +47,7 @@ __all__ = [
     "curl_probe",
     "elbo_weights",
     "fit_standards",
+    "integral_weights",
     "latent_reward",
     "log_ratio",
     "make_pair",
