@@ -15,6 +15,7 @@ from ml_collections import config_flags
 from configs.common import ConfigDict
 from diffreward import data as d
 from diffreward import report, train
+from diffreward.cli.guard import guarded, start_jax
 from diffreward.files import claim, user_path
 from diffreward.text import complain, say
 from diffreward.types import Params
@@ -34,30 +35,27 @@ def run(
     wandb = flags.DEFINE_string("wandb", None, "Mirror metrics to this wandb project.")
     sys.modules["__main__"].__doc__ = doc
 
-    def guarded(_: list[str]) -> None:
+    def begin() -> None:
+        start_jax()
+        if not folder.value:
+            raise ValueError("--workdir is empty; name a folder")
+        workdir = user_path(folder.value)
+        with claim(workdir):
+            try:
+                main(flag.value, workdir)
+            except KeyboardInterrupt:
+                again = "the same command goes on where it stopped"
+                raise KeyboardInterrupt(again) from None
+
+    def guard(_: list[str]) -> None:
         global _wandb
         logging.set_verbosity(logging.WARNING)  # orbax tells every step it takes
         _wandb = {"project": wandb.value} if wandb.value else None
-        try:
-            if not folder.value:
-                raise ValueError("--workdir is empty; name a folder")
-            workdir = user_path(folder.value)
-            with claim(workdir):
-                main(flag.value, workdir)
-        except KeyboardInterrupt:
-            complain("interrupted; the same command goes on where it stopped")
-            sys.exit(130)
-        except BrokenPipeError:
-            sys.exit(1)
-        except Exception as error:
-            if not _said(error):
-                raise
-            complain(_words(error))
-            sys.exit(1)
+        sys.exit(guarded(begin))
 
     for name in ("config", "workdir", "wandb"):  # what --help lists
         flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[name])
-    app.run(guarded, flags_parser=_parse)
+    app.run(guard, flags_parser=_parse)
 
 
 def _parse(argv: list[str]) -> list[str]:
@@ -74,18 +72,8 @@ def _parse(argv: list[str]) -> list[str]:
         sys.exit(1)
 
 
-def _said(error: Exception) -> bool:
-    """Whether an error tells its user what to do; others are faults of the program."""
-    told = (ValueError, OSError, MemoryError, train.Diverged, report.StaleRunError)
-    # JAX says so when a device is missing or its memory is full.
-    return isinstance(error, (*told, jax.errors.JaxRuntimeError)) or (
-        isinstance(error, RuntimeError) and "backend" in str(error)
-    )
-
-
 def _words(error: Exception) -> str:
-    words = str(error).replace("\\n", " ").replace("\\'", "'")
-    return words or "there is not enough memory"
+    return str(error).replace("\\n", " ").replace("\\'", "'")
 
 
 _wandb: dict[str, Any] | None = None

@@ -12,9 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from diffreward import files, text
+from diffreward import files
+from diffreward.cli.guard import guarded
 from diffreward.data import make_maze, read_arrays
 from diffreward.report import figures, markdown, read_json
+from diffreward.text import say
 from experiments import locomotion_page
 
 MAZE_COLUMNS = (
@@ -121,8 +123,4 @@ def draw(path: Path, results: dict[Path, dict[str, Any]]) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        text.say(main())
-    except (ValueError, OSError) as error:
-        text.complain(error)
-        sys.exit(1)
+    sys.exit(guarded(lambda: say(main())))

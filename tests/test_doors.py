@@ -59,6 +59,7 @@ ALLOWED = {
     ("src/diffreward/data/arrays.py", "np.savez"),
     ("src/diffreward/data/hdf5.py", "h5py.File"),
     ("src/diffreward/interop/torch_zip.py", "zipfile.ZipFile"),
+    ("src/diffreward/interop/torch_zip.py", "zipfile.is_zipfile"),
     ("src/diffreward/steer/relabel.py", "h5py.File"),
     ("src/diffreward/report/figures.py", "savefig"),
     ("src/diffreward/cli/measure.py", "savefig"),
@@ -67,7 +68,7 @@ ALLOWED = {
     # The folder of a training that nobody wants to keep.
     ("src/diffreward/extract/training.py", "tempfile.TemporaryDirectory"),
     # The sink of a program whose reader went away.
-    ("src/diffreward/cli/main.py", "os.open"),
+    ("src/diffreward/cli/guard.py", "os.open"),
 }
 
 
@@ -97,7 +98,7 @@ def test_nothing_goes_around_the_doors(path):
 
 def test_every_exception_is_used():
     found = {(p.relative_to(ROOT).as_posix(), call) for p in SOURCES for call in called(p)}
-    assert ALLOWED <= found
+    assert found >= ALLOWED
 
 
 def test_the_rule_can_fail(tmp_path):

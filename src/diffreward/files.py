@@ -154,8 +154,8 @@ def user_path(value: str) -> Path:
     Raises:
         ValueError: if it is empty, or names a home that is not known.
     """
-    if not value:
-        raise ValueError("a path is empty; name a file or folder")
+    if not value.strip() or "\0" in value:
+        raise ValueError(f"must be a path, got {value!r}")
     try:
         return Path(value).expanduser()
     except RuntimeError as error:

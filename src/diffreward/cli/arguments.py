@@ -5,6 +5,8 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
+from diffreward.files import user_path
+
 
 class Parser(argparse.ArgumentParser):
     """Refuses wrong arguments as everything else is refused: with one line."""
@@ -48,9 +50,7 @@ def positive(text: str) -> float:
 
 def path(text: str) -> Path:
     """The type of paths; ``~`` is the home folder, also after ``=``."""
-    if not text.strip() or "\0" in text:
-        raise argparse.ArgumentTypeError(f"must be a path, got {text!r}")
     try:
-        return Path(text).expanduser()
-    except RuntimeError as error:
-        raise argparse.ArgumentTypeError(f"{text!r}: {error}") from None
+        return user_path(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None

@@ -2,7 +2,6 @@
 
 import argparse
 import hashlib
-import io
 import json
 import sys
 from pathlib import Path
@@ -22,7 +21,7 @@ from diffreward.cli.places import (
     work_folder,
 )
 from diffreward.cli.samples import Samples, fit_normaliser, read_samples
-from diffreward.data import Normaliser, normalise, split_episodes
+from diffreward.data import Normaliser, normalise, split_episodes, write_array
 from diffreward.diffusion import (
     Detection,
     check_prediction,
@@ -163,9 +162,7 @@ def score(args: argparse.Namespace) -> None:
     if args.out is None:
         say("\n".join(f"{value:.6g}" for value in values))
     else:
-        array = io.BytesIO()
-        np.save(array, values)
-        files.write_bytes(args.out, array.getvalue())
+        write_array(args.out, values)
 
 
 def report(args: argparse.Namespace) -> None:

@@ -1,13 +1,12 @@
 """Arguments of the commands, and what they say when something is wrong."""
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
-from typing import Any
 
-from diffreward import __version__, text
+from diffreward import __version__
 from diffreward.cli.arguments import Parser, path, positive, whole
+from diffreward.cli.guard import guarded, start_jax
 
 HELP = """Extract, measure and use the reward that separates two diffusion models.
 
@@ -17,9 +16,6 @@ HELP = """Extract, measure and use the reward that separates two diffusion model
 """
 NORMALISERS = ("limits", "gaussian", "none")
 MOST = 2**31 - 1
-INTERRUPTED, CLOSED = 130, 141
-"""Exit statuses of Ctrl-C and of a reader that went away, as the shell has them."""
-
 COPY = (
     "which copy of the network, of a checkpoint that holds several: its key, ema or model, "
     "or the variant of a folder's weights; by default the averaged one, or the main weights"
@@ -28,29 +24,10 @@ COPY = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns its exit status."""
-    try:
-        try:
-            return _run(argv)
-        except BrokenPipeError:
-            raise
-        except KeyboardInterrupt as error:
-            text.say(f"interrupted; {error}".strip("; "), sys.stderr)
-            return INTERRUPTED
-        except Exception as error:
-            said = _expected(error)
-            if said is None:
-                raise
-            text.complain(said)
-            return 1
-    except BrokenPipeError:
-        # Whoever read this has seen enough. Python would complain on its way out.
-        sink = os.open(os.devnull, os.O_WRONLY)
-        for stream in filter(None, (sys.stdout, sys.stderr)):
-            os.dup2(sink, stream.fileno())
-        return CLOSED
+    return guarded(lambda: _run(argv))
 
 
-def _run(argv: Sequence[str] | None) -> int:
+def _run(argv: Sequence[str] | None) -> None:
     try:
         args = parser().parse_args(argv)
     except SystemExit:  # of --help, which may be read through a pipe
@@ -58,40 +35,10 @@ def _run(argv: Sequence[str] | None) -> int:
             sys.stdout.flush()
         raise
     # Only now, for these take seconds to import.
-    import jax
-
-    if jax.config.jax_enable_x64:
-        text.say("note: JAX_ENABLE_X64 is set aside; models are float32", sys.stderr)
-        jax.config.update("jax_enable_x64", False)
-    try:
-        jax.devices()
-    except RuntimeError as error:
-        told = os.environ.get("JAX_PLATFORMS", "")
-        raise ValueError(f"JAX_PLATFORMS={told} finds no device here: {error}") from error
+    start_jax()
     from diffreward.cli import commands
 
     getattr(commands, args.run)(args)
-    return 0
-
-
-def _expected(error: Exception) -> Any:
-    """What is said of an error that is none of the program's; None of a fault of ours."""
-    if isinstance(error, ValueError | OSError):
-        return error
-    if isinstance(error, MemoryError):
-        return (
-            "there is not enough memory; use fewer or smaller samples, or a smaller batch"
-        )
-    if "jax" in sys.modules:
-        from jax.errors import JaxRuntimeError
-
-        if isinstance(error, JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error):
-            return _expected(MemoryError())
-        from diffreward.train import Diverged
-
-        if isinstance(error, Diverged):
-            return error
-    return None
 
 
 def parser() -> Parser:
