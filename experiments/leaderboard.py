@@ -1,7 +1,7 @@
-"""Every extractor on every pair with a known reward, at equal compute.
+"""Every extractor on every pair with a known reward, at equal steps, batch and width.
 
-One folder per pair and extractor under --workdir, skipped once finished; run the same
-command again after any interruption.
+One folder per pair, seed and extractor under --workdir, skipped once finished; run the
+same command again after any interruption.
 """
 
 import time
@@ -12,46 +12,71 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy.stats import spearmanr
+from jax import Array
 
 from configs.common import ConfigDict, choose
-from diffreward import card, extract, report
-from diffreward.data import pairs
-from diffreward.diffusion import cosine
+from diffreward import extract, report
+from diffreward.data import pairs, write_arrays
+from diffreward.diffusion import cosine, q_sample
 from diffreward.extract import truth
-from experiments import launch, leaderboard_maze
+from diffreward.text import say
+from experiments import launch, leaderboard_maze, leaderboard_page
 
+TRAINED = (
+    "gradient_alignment",
+    "discriminator",
+    "energy_pair",
+    "bradley_terry",
+    "return_regression",
+)
 ROWS = (
     "gradient_alignment",
     "line_integral",
     "ode_log_ratio",
     "ito_log_ratio",
     *(f"loss_gap:{w}" for w in extract.WEIGHTINGS),
-    "discriminator",
-    "energy_pair",
-    "bradley_terry",
-    "return_regression",
+    *TRAINED[1:],
 )
 """Rows of the tables: an extractor, and after the colon its weighting."""
 
 MAZE = "maze"
-PAIRS = (*pairs.known_pairs(), MAZE)
+PAIRS = (MAZE, *pairs.known_pairs())
+COUNTING = "counting"
+"""The row of visits alone, beside the extractors of the maze."""
+
+Scores = dict[str, np.ndarray]
+Measure = Callable[[extract.Reward], Scores]
 
 
 def main(config: ConfigDict, workdir: Path) -> dict[str, Any]:
-    """Runs every pair and extractor that has not finished; returns the report."""
+    """Runs every pair, seed and extractor that has not finished; returns the report."""
     began = time.time()
     check(config)
-    results: dict[str, dict[str, Any]] = {}
-    for pair in config.pairs or PAIRS:
-        rows = config.extractors or ROWS
-        measure = on_maze if pair == MAZE else on_laws
-        results[pair] = measure(config, workdir, pair, rows)
-    result = {"pairs": results, "training": config.training.to_dict()}
+    found: dict[str, dict[str, list[Path]]] = {}
+    for seed in range(config.seed, config.seed + config.seeds):
+        for pair in config.pairs or PAIRS:
+            # Models of a closed form are exact: only what is trained varies with a seed.
+            every = pair == MAZE or seed == config.seed
+            rows = config.extractors or ROWS
+            rows = [r for r in rows if every or r in TRAINED]
+            run = on_maze if pair == MAZE else on_laws
+            for row, folder in run(config, workdir, pair, seed, rows).items():
+                found.setdefault(pair, {}).setdefault(row, []).append(folder)
+    laws = {pair: rows for pair, rows in found.items() if pair != MAZE}
+    result = {
+        "training": config.training.to_dict(),
+        "seeds": config.seeds,
+        "laws": {
+            pair: {row: leaderboard_page.law_row(folders) for row, folders in rows.items()}
+            for pair, rows in laws.items()
+        },
+        "maze": leaderboard_page.maze_rows(found[MAZE]) if MAZE in found else {},
+        "costs": leaderboard_page.costs(found),
+    }
     report.write_json(workdir / "report.json", result)
-    page(workdir / "report.md", result)
-    print(f"report: {workdir / 'report.md'} ({time.time() - began:.0f} s in this call)")
-    return result
+    leaderboard_page.write(workdir / "report.md", result)
+    say(f"report: {workdir / 'report.md'} ({time.time() - began:.0f} s in this call)")
+    return report.read_json(workdir / "report.json")
 
 
 def check(config: ConfigDict) -> None:
@@ -60,16 +85,16 @@ def check(config: ConfigDict) -> None:
         choose("pair", name, PAIRS)
     for name in config.extractors:
         choose("extractor", name, ROWS)
-    least = {"num_steps": 2, "samples": 2, "noises": 1, "test_samples": 2}
+    least = {"num_steps": 2, "samples": 2, "noises": 1, "test_samples": 2, "seeds": 1}
     for name, value in least.items():
         if config[name] < value:
             raise ValueError(f"{name} must be at least {value}, got {config[name]}")
 
 
-def settings_of(config: ConfigDict, row: str) -> tuple[str, extract.FitSettings]:
-    """Name and settings of one row; the same compute for all that train."""
+def settings_of(config: ConfigDict, pair: str, row: str) -> tuple[str, extract.FitSettings]:
+    """Name and settings of one row; equal steps, batch and width for all that train."""
     name, _, weighting = row.partition(":")
-    t = config.training
+    t, values = config.training, config.maze if pair == MAZE else config
     settings = extract.FitSettings(
         steps=t.steps,
         batch_size=t.batch_size,
@@ -77,8 +102,8 @@ def settings_of(config: ConfigDict, row: str) -> tuple[str, extract.FitSettings]
         width=t.width,
         depth=t.depth,
         weighting=weighting or "elbo",
-        noises=config.noises,
-        probes=config.probes,
+        noises=values.noises,
+        probes=values.probes,
         beta=config.beta,
     )
     return name, settings
@@ -88,117 +113,83 @@ def stages(
     config: ConfigDict,
     workdir: Path,
     pair: str,
-    rows: tuple[str, ...],
+    seed: int,
+    rows: list[str],
     inputs: dict[str, str],
-    measure: Callable[[extract.Reward], dict[str, Any]],
+    measure: Measure,
     source: extract.Source,
-) -> dict[str, Any]:
-    """Fits and measures every row of one pair, each in a stage of its own."""
-    results = {}
+) -> dict[str, Path]:
+    """Fits and measures every row of one pair and seed, each in a stage of its own."""
+    folders = {}
     for row in rows:
-        folder = workdir / pair / row.replace(":", "-")
-        name, settings = settings_of(config, row)
+        folder = folders[row] = stage_folder(workdir, pair, seed, row)
+        name, settings = settings_of(config, pair, row)
         kept = settings._asdict()
         asked = {k: v for k, v in kept.items() if k not in ("network", "schedule")}
-        asked |= {n: config[n] for n in ("seed", "num_steps", "samples", "test_samples")}
-        if not report.open_stage(folder, {"row": row, **asked}, inputs):
-            reward = extract.fit(name, source, settings, seed=config.seed, workdir=folder)
-            report.close_stage(folder, {**measure(reward), **reward.cost})
-            print(f"{pair}: {row}, {reward.cost['seconds']:.0f} s to fit", flush=True)
-        results[row] = report.read_json(folder / "report.json")
-    return results
+        asked |= {n: config[n] for n in ("num_steps", "samples", "test_samples")}
+        if not report.open_stage(folder, {"row": row, "seed": seed, **asked}, inputs):
+            reward = extract.fit(name, source, settings, seed=seed, workdir=folder)
+            close(folder, measure(reward), reward.cost)
+    return folders
+
+
+def stage_folder(workdir: Path, pair: str, seed: int, row: str) -> Path:
+    """Where one row of one seed is kept."""
+    return workdir / pair / f"seed_{seed}" / row.replace(":", "-")
+
+
+def close(folder: Path, scores: Scores, cost: dict[str, float]) -> None:
+    """Keeps what a reward said of every test sample, for the tables and intervals."""
+    write_arrays(folder / "scores.npz", scores)
+    report.close_stage(folder, cost)
+    say(f"{folder}: {cost['seconds']:.0f} s to fit")
 
 
 def on_laws(
-    config: ConfigDict, workdir: Path, pair: str, rows: tuple[str, ...]
-) -> dict[str, Any]:
+    config: ConfigDict, workdir: Path, pair: str, seed: int, rows: list[str]
+) -> dict[str, Path]:
     """Against a closed form, at noised samples of both laws."""
     known, schedule = pairs.known_pairs()[pair], cosine(config.num_steps)
-    train_key, base_key, expert_key, key = jax.random.split(jax.random.key(config.seed), 4)
+    train_key, base_key, expert_key, key = jax.random.split(jax.random.key(seed), 4)
     count = config.test_samples
     x_0 = jnp.concatenate(
         [known.sample("base", base_key, count), known.sample("expert", expert_key, count)]
     )
     true_fn = lambda x_t, t: known.reward(x_t, schedule.alpha_bar[t])
 
-    def measure(reward: extract.Reward) -> dict[str, Any]:
-        found = truth.compare(reward.reward_fn, true_fn, schedule, key, x_0)
-        every = truth.agreement(found)
-        by_level = [
-            truth.agreement(found, slice(t, t + 1)).gradient_error
-            for t in range(schedule.num_steps)
-        ]
-        squared = every.gradient_error**2
-        return {
-            **every._asdict(),
-            "gradient_error_squared": squared,
-            "gradient_error_by_level": by_level,
-        }
+    def measure(reward: extract.Reward) -> Scores:
+        return truth.compare(reward.reward_fn, true_fn, schedule, key, x_0)._asdict()
 
     source = truth.exact_source(known, schedule, train_key, config.samples)
-    return stages(config, workdir, pair, rows, {}, measure, source)
+    return stages(config, workdir, pair, seed, rows, {}, measure, source)
 
 
 def on_maze(
-    config: ConfigDict, workdir: Path, pair: str, rows: tuple[str, ...]
-) -> dict[str, Any]:
+    config: ConfigDict, workdir: Path, pair: str, seed: int, rows: list[str]
+) -> dict[str, Path]:
     """Against a clean reward, with learned models of real and resampled windows."""
     schedule = cosine(config.num_steps)
-    folder = workdir / pair / "models"
-    source, held_out, rewards = leaderboard_maze.prepare(config, folder, schedule)
-    key = jax.random.key(config.seed)
+    models = workdir / pair / f"seed_{seed}" / "models"
+    source, held_out = leaderboard_maze.prepare(config, models, schedule, seed)
+    known = {"truth": held_out.rewards, "episode": held_out.episode}
+    # One noise per level, the same for all: values of training-free rewards are dear.
+    eps = jax.random.normal(jax.random.key(seed), (config.num_steps, *held_out.x.shape[1:]))
 
-    def measure(reward: extract.Reward) -> dict[str, Any]:
-        # One noise per level, the same for all: values of training-free rewards are dear.
-        score = lambda x: card.score(reward, x, key, 1, as_="ranking")
-        scores = jax.jit(lambda x: jax.lax.map(score, x, batch_size=truth.CHUNK))
-        value = np.asarray(scores(held_out))
-        return {"rank_correlation": float(spearmanr(value, rewards).statistic)}
+    def measure(reward: extract.Reward) -> Scores:
+        def value(x_0: Array) -> Array:
+            at = lambda t, e: reward.reward_fn(q_sample(schedule, x_0, t, e), t)
+            return jax.vmap(at)(jnp.arange(config.num_steps), eps).mean()
 
-    inputs = {"models": report.stage_digest(folder)}
-    return stages(config, workdir, pair, rows, inputs, measure, source)
+        values = jax.jit(lambda x: jax.lax.map(value, x, batch_size=truth.CHUNK))
+        return {"value": np.asarray(values(held_out.x)), **known}
 
-
-def page(path: Path, result: dict[str, Any]) -> None:
-    """Writes the tables."""
-    results = result["pairs"]
-    laws = {pair: rows for pair, rows in results.items() if pair != MAZE}
-    names = list(next(iter(results.values())))
-    t = result["training"]
-    parts = [
-        "# Extractors on pairs with a known reward\n",
-        f"Trained extractors: {t['steps']} steps of batch {t['batch_size']}, width "
-        f"{t['width']}. The others train nothing. Errors in percent, with a standard "
-        "error over test samples.\n",
-    ]
-    kinds: tuple[tuple[str, Callable[[Any], str]], ...] = (
-        ("Gradient error", _gradient),
-        ("Error of the log ratio", lambda r: f"{100 * r['value_error']:.1f}"),
-        ("Rank correlation", lambda r: f"{r['rank_correlation']:.3f}"),
-    )
-    for title, cell in kinds if laws else ():
-        lines = [(row, *(cell(r[row]) for r in laws.values())) for row in names]
-        parts += [f"## {title}\n", report.markdown(("extractor", *laws), lines), ""]
-    if MAZE in results:
-        lines = [(row, f"{r['rank_correlation']:.3f}") for row, r in results[MAZE].items()]
-        header = ("extractor", "rank correlation")
-        parts += ["## Maze windows, reward known, models learned\n"]
-        parts += [report.markdown(header, lines), ""]
-    lines = [(row, *_costs([r[row] for r in results.values()])) for row in names]
-    header = ("extractor", "seconds to fit", "evaluations to fit", "evaluations per value")
-    parts += ["## Cost, mean over pairs\n", report.markdown(header, lines), ""]
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text("\n".join(parts), encoding="utf-8")
-    partial.replace(path)
-
-
-def _gradient(row: dict[str, Any]) -> str:
-    return f"{100 * row['gradient_error']:.2f} ± {100 * row['gradient_error_se']:.2f}"
-
-
-def _costs(rows: list[dict[str, Any]]) -> list[str]:
-    keys = ("seconds", "evaluations", "evaluations_per_value")
-    return [f"{np.mean([r[k] for r in rows]):,.0f}" for k in keys]
+    inputs = {"models": report.stage_digest(models)}
+    folder, cells = stage_folder(workdir, pair, seed, COUNTING), config.maze.cells
+    if not report.open_stage(folder, {"cells": cells, "seed": seed}, inputs):
+        value = leaderboard_maze.log_visit_ratio(source, held_out.x, cells)
+        close(folder, {"value": value, **known}, dict.fromkeys(leaderboard_page.COSTS, 0.0))
+    found = stages(config, workdir, pair, seed, rows, inputs, measure, source)
+    return {COUNTING: folder, **found}
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,19 +21,36 @@ from experiments import tasks
 RECIPE = d.Recipe(frame_skip=6, action_noise=0.3, hold=8, max_steps=300)
 GOAL = 0
 """Index of the U-maze's goal that the reward is about."""
-HELD_OUT = 128
+FRACTIONS = (0.7, 0.05, 0.25)
+
+
+class Windows(NamedTuple):
+    """Windows of positions in metres, with their known rewards."""
+
+    x: np.ndarray
+    rewards: np.ndarray
+    episode: np.ndarray
+    """Which episode each was cut from."""
+
+
+class HeldOut(NamedTuple):
+    """What rewards are judged on: whole episodes of the base that nothing was fitted to."""
+
+    x: Array
+    rewards: np.ndarray
+    episode: np.ndarray
 
 
 def prepare(
-    config: ConfigDict, folder: Path, schedule: Schedule
-) -> tuple[extract.Source, Array, np.ndarray]:
-    """Models, samples and labels; held-out windows of the base, and their rewards.
+    config: ConfigDict, folder: Path, schedule: Schedule, seed: int
+) -> tuple[extract.Source, HeldOut]:
+    """Models, samples and labels of one seed; held-out windows of the base.
 
     The reward of a window of positions is minus its mean distance from a goal, in
     metres. The expert's data are the base's windows in proportion to exp(reward / beta).
     """
     m = config.maze
-    settings = {"maze": m.to_dict(), "num_steps": config.num_steps, "seed": config.seed}
+    settings = {"maze": m.to_dict(), "num_steps": config.num_steps, "seed": seed}
     settings |= {"samples": config.samples}
     done = report.open_stage(folder, settings)
     began = time.time()
@@ -42,23 +59,25 @@ def prepare(
         "umaze",
         (None,),
         transitions=m.transitions,
-        seed=config.seed,
+        seed=seed,
         recipe=RECIPE,
         processes=1,
         progress=False,
     )
-    windows, rewards = labelled(d.load(folder / "data", "umaze", None), m.horizon)
-    seen = len(windows) * 3 // 4  # whole episodes but one come first
-    picks = pairs.tilt_rows(rewards[:seen], m.beta, config.samples, config.seed)
-    rng = np.random.default_rng(config.seed)
-    plain = rng.choice(seen, config.samples)
-    base, expert = windows[:seen][plain], windows[:seen][picks.rows]
-    normaliser = d.fit_limits(windows[:seen])
-    base, expert, later = (
-        jnp.asarray(d.normalise(normaliser, x)) for x in (base, expert, windows[seen:])
+    episodes = d.load(folder / "data", "umaze", None)
+    split = d.split_episodes(len(episodes.lengths), seed, FRACTIONS)
+    seen = labelled(d.select(episodes, split["train"]), m.horizon)
+    later = labelled(d.select(episodes, split["test"]), m.horizon, m.horizon)
+    picks = pairs.tilt_rows(seen.rewards, m.beta, config.samples, seed)
+    rng = np.random.default_rng(seed)
+    plain = rng.choice(len(seen.x), config.samples)
+    normaliser = d.fit_limits(seen.x)
+    base, expert, test = (
+        jnp.asarray(d.normalise(normaliser, x))
+        for x in (seen.x[plain], seen.x[picks.rows], later.x)
     )
-    pair = denoisers(config, folder, schedule, jnp.stack([base, expert]))
-    returns = np.concatenate([rewards[:seen][plain], rewards[:seen][picks.rows]]) / m.beta
+    pair = denoisers(config, folder, schedule, jnp.stack([base, expert]), seed)
+    returns = np.concatenate([seen.rewards[plain], seen.rewards[picks.rows]]) / m.beta
     # Bradley & Terry: the better of two with the odds exp of their difference.
     i, j = rng.permutation(2 * config.samples).reshape(2, -1)
     first = rng.uniform(size=len(i)) < 1 / (1 + np.exp(returns[j] - returns[i]))
@@ -67,21 +86,59 @@ def prepare(
         x_0[np.where(first, i, j)], x_0[np.where(first, j, i)]
     )
     source = extract.Source(pair, base, expert, returns.astype(np.float32), preferences)
-    test = rng.choice(len(later), min(HELD_OUT, len(later)), replace=False)
     if not done:
         cost = {"seconds": time.time() - began, "effective_rows": picks.effective}
         report.close_stage(folder, cost)
-    return source, later[test], rewards[seen:][test]
+    return source, whole_episodes(HeldOut(test, later.rewards, later.episode), m.held_out)
 
 
-def labelled(episodes: d.Episodes, horizon: int) -> tuple[np.ndarray, np.ndarray]:
-    """Windows of positions, and the reward of each."""
-    windows = pairs.episode_windows(episodes, horizon, slice(0, 2))
+def labelled(episodes: d.Episodes, horizon: int, spacing: int = 1) -> Windows:
+    """Windows of positions, ``spacing`` rows apart within an episode."""
+    x = pairs.episode_windows(episodes, horizon, slice(0, 2), spacing)
+    counts = np.maximum((episodes.lengths - horizon) // spacing + 1, 0)
     goal = d.make_maze("umaze").goals[GOAL]
-    return windows, -np.linalg.norm(windows - goal, axis=-1).mean(1)
+    rewards = -np.linalg.norm(x - goal, axis=-1).mean(1)
+    return Windows(x, rewards, np.repeat(np.arange(len(counts)), counts))
 
 
-def denoisers(config: ConfigDict, folder: Path, schedule: Schedule, x_0: Array) -> Pair:
+def whole_episodes(windows: HeldOut, least: int) -> HeldOut:
+    """The first whole episodes with ``least`` windows together.
+
+    Raises:
+        ValueError: if there are not so many.
+    """
+    found = len(windows.episode)
+    if found < least:
+        raise ValueError(
+            f"maze.held_out={least} windows, but the held-out episodes have {found}; "
+            "raise maze.transitions"
+        )
+    rows = windows.episode <= windows.episode[least - 1]
+    return HeldOut(windows.x[rows], windows.rewards[rows], windows.episode[rows])
+
+
+def log_visit_ratio(source: extract.Source, x: Array, cells: int) -> np.ndarray:
+    """The simplest reward: how much oftener the expert is where a window is.
+
+    Mean over the window's positions of the log ratio of visits, each cell of a grid of
+    ``cells`` by ``cells`` counted once more than it was visited.
+    """
+    edges = np.linspace(-1, 1, cells + 1)[1:-1]
+
+    def places(x: Any) -> np.ndarray:
+        column, row = np.moveaxis(np.digitize(np.asarray(x), edges), -1, 0)
+        return column * cells + row
+
+    def visits(x: Any) -> np.ndarray:
+        return 1 + np.bincount(places(x).ravel(), minlength=cells**2)
+
+    ratio = np.log(visits(source.expert) / visits(source.base))
+    return ratio[places(x)].mean(1)
+
+
+def denoisers(
+    config: ConfigDict, folder: Path, schedule: Schedule, x_0: Array, seed: int
+) -> Pair:
     """A denoiser of each data set, base first, trained side by side."""
     m, batch_size = config.maze, config.training.batch_size
     network = TrajectoryMLP(m.width, config.training.depth)
@@ -104,7 +161,7 @@ def denoisers(config: ConfigDict, folder: Path, schedule: Schedule, x_0: Array) 
         data_axes=0,
         population=2,
         steps=m.steps,
-        seed=config.seed,
+        seed=seed,
         workdir=folder,
         name="models",
         steps_per_dispatch=min(m.steps, 500),

@@ -5,11 +5,12 @@ import json
 import jax
 import numpy as np
 import pytest
+from scipy.stats import spearmanr
 
 from configs import leaderboard as configs
 from diffreward.data import make_maze
 from diffreward.data.episodes import Episodes
-from experiments import leaderboard, leaderboard_maze
+from experiments import leaderboard, leaderboard_maze, leaderboard_page
 
 
 @pytest.fixture(autouse=True)
@@ -31,25 +32,25 @@ def tiny():
 
 def test_finished_stages_are_read_back(tiny, tmp_path, monkeypatch):
     first = leaderboard.main(tiny, tmp_path)
-    rows = first["pairs"]["gaussians_equal_cov"]
+    rows = first["laws"]["gaussians_equal_cov"]
     # The scores of two Gaussians are affine: the line integral is exact.
-    assert rows["line_integral"]["gradient_error"] < 1e-3
-    assert rows["discriminator"]["gradient_error"] > 0.1
-    assert rows["discriminator"]["evaluations"] == 2 * 8
-    assert rows["line_integral"]["evaluations"] == 0
-    squared = rows["discriminator"]["gradient_error"] ** 2
-    assert rows["discriminator"]["gradient_error_squared"] == pytest.approx(squared)
+    assert rows["line_integral"]["gradient_error"][0] < 1e-3
+    value, low, high = rows["discriminator"]["gradient_error"]
+    assert 0.1 < low < value < high
+    # Nothing of the line integral is learned, and its models are exact: one seed.
+    assert (rows["discriminator"]["seeds"], rows["line_integral"]["seeds"]) == (2, 1)
+    costs = first["costs"]["closed forms"]
+    assert costs["discriminator"]["evaluations"] == 2 * 8
+    assert costs["line_integral"]["evaluations"] == 0
     page = (tmp_path / "report.md").read_text()
-    assert f"{100 * rows['discriminator']['gradient_error']:.2f} ±" in page
+    assert f"{100 * value:.2f} [{100 * low:.2f}, {100 * high:.2f}]" in page
 
     def never(*_args, **_kw):
         raise AssertionError("fitted twice")
 
     monkeypatch.setattr(leaderboard.extract, "fit", never)
-    assert leaderboard.main(tiny, tmp_path) == json.loads(
-        (tmp_path / "report.json").read_text()
-    )
-    assert leaderboard.main(tiny, tmp_path)["pairs"] == first["pairs"]
+    assert leaderboard.main(tiny, tmp_path) == first
+    assert first == json.loads((tmp_path / "report.json").read_text())
     with tiny.unlocked():
         tiny.training.steps = 3
     with pytest.raises(leaderboard.report.StaleRunError, match="steps was 2, now 3"):
@@ -62,6 +63,7 @@ def test_finished_stages_are_read_back(tiny, tmp_path, monkeypatch):
         ("pairs", ("gausians",), "did you mean 'gaussians'"),
         ("extractors", ("loss_gap:elb",), "did you mean 'loss_gap:elbo'"),
         ("samples", 1, "samples must be at least 2, got 1"),
+        ("seeds", 0, "seeds must be at least 1, got 0"),
     ],
 )
 def test_wrong_values_are_refused(tiny, key, value, message):
@@ -74,14 +76,17 @@ def test_wrong_values_are_refused(tiny, key, value, message):
 def test_every_row_names_an_extractor():
     config = configs.get_config()
     for row in leaderboard.ROWS:
-        name, settings = leaderboard.settings_of(config, row)
+        name, settings = leaderboard.settings_of(config, "gaussians", row)
         assert name in leaderboard.extract.EXTRACTORS
         assert settings.steps == config.training.steps
+        assert settings.noises == config.noises
         if ":" in row:
             assert settings.weighting == row.split(":")[1]
     assert {r.split(":")[0] for r in leaderboard.ROWS} == set(
         leaderboard.extract.EXTRACTORS
     )
+    on_maze = leaderboard.settings_of(config, leaderboard.MAZE, "loss_gap:elbo")[1]
+    assert on_maze.noises == config.maze.noises
 
 
 def test_reward_of_windows_is_minus_the_mean_distance_to_the_goal():
@@ -90,6 +95,74 @@ def test_reward_of_windows_is_minus_the_mean_distance_to_the_goal():
     ends = np.array([False, False, True])
     rows = np.hstack([track, track])
     episodes = Episodes.from_arrays(rows, np.zeros((3, 2)), timeouts=ends)
-    windows, rewards = leaderboard_maze.labelled(episodes, 2)
-    assert windows.shape == (2, 2, 2)
-    np.testing.assert_allclose(rewards, [-2.5, -0.5], rtol=1e-6)
+    found = leaderboard_maze.labelled(episodes, 2)
+    assert found.x.shape == (2, 2, 2)
+    np.testing.assert_allclose(found.rewards, [-2.5, -0.5], rtol=1e-6)
+    apart = leaderboard_maze.labelled(episodes, 2, spacing=2)
+    np.testing.assert_array_equal(apart.x, found.x[:1])
+
+
+def test_held_out_windows_are_of_whole_episodes():
+    ends = np.cumsum([5, 1, 4, 7]) - 1
+    flags = np.isin(np.arange(17), ends)
+    rows = np.arange(17.0)[:, None] * np.ones(4)
+    episodes = Episodes.from_arrays(rows, np.zeros((17, 2)), timeouts=flags)
+    found = leaderboard_maze.labelled(episodes, 2, spacing=2)
+    np.testing.assert_array_equal(found.episode, [0, 0, 2, 2, 3, 3, 3])
+    np.testing.assert_array_equal(found.x[:, 0, 0], [0, 2, 6, 8, 10, 12, 14])
+    held_out = leaderboard_maze.HeldOut(found.x, found.rewards, found.episode)
+    kept = leaderboard_maze.whole_episodes(held_out, 3)
+    np.testing.assert_array_equal(kept.episode, [0, 0, 2, 2])
+    with pytest.raises(ValueError, match="held_out=8 windows, but .* have 7; raise"):
+        leaderboard_maze.whole_episodes(held_out, 8)
+
+
+def test_counting_finds_where_the_expert_is_oftener():
+    base = np.array([[[-0.9, -0.9]] * 2, [[0.9, 0.9]] * 2] * 8)
+    expert = np.array([[[0.9, 0.9]] * 2, [[0.9, -0.9]] * 2] * 8)
+    source = leaderboard.extract.Source(base=base, expert=expert)
+    x = np.array([[[0.9, 0.9]] * 2, [[0.9, -0.9], [-0.9, -0.9]]])
+    # Visits by cell, one added: 17 against 17; 17 against 1, and 1 against 17.
+    found = leaderboard_maze.log_visit_ratio(source, x, cells=2)
+    np.testing.assert_allclose(found, [0, 0], atol=1e-12)
+    found = leaderboard_maze.log_visit_ratio(source, x[1:, :1], cells=2)
+    np.testing.assert_allclose(found, [np.log(17)])
+
+
+def kept(folder, value, truth, episode):
+    folder.mkdir()
+    np.savez(folder / "scores.npz", value=value, truth=truth, episode=episode)
+    return folder
+
+
+def test_what_ranks_better_than_gradient_alignment_is_named(tmp_path):
+    rng = np.random.default_rng(0)
+    episode = np.repeat(np.arange(60), 4)
+    rows = {name: [] for name in ("gradient_alignment", "better", "alike", "worse", "flat")}
+    for seed in range(3):
+        truth = rng.normal(size=len(episode))
+        noise = {name: rng.normal(size=len(episode)) for name in rows}
+        noisy = truth + 0.5 * noise["gradient_alignment"]
+        values = {
+            "gradient_alignment": noisy,
+            "better": truth + 0.1 * noise["better"],
+            "alike": noisy + 0.01 * truth + 0.01 * noise["alike"],
+            "worse": truth + 2 * noise["worse"],
+            "flat": np.zeros(len(episode)),
+        }
+        for name in rows:
+            folder = kept(tmp_path / f"{name}_{seed}", values[name], truth, episode)
+            rows[name].append(folder)
+    found = leaderboard_page.maze_rows(rows)
+    assert found["windows"] == [240] * 3 and found["episodes"] == [60] * 3
+    expected = [
+        spearmanr(*(np.load(f / "scores.npz")[n] for n in ("value", "truth"))).statistic
+        for f in rows["worse"]
+    ]
+    value, low, high = found["rows"]["worse"]["rank_correlation"]
+    assert value == pytest.approx(np.mean(expected)) and low < value < high
+    assert found["rows"]["flat"]["rank_correlation"] == [0, 0, 0]
+    said = leaderboard_page.verdict(found["rows"])
+    place = 3 if found["rows"]["alike"]["above_gradient_alignment"][0] > 0 else 2
+    assert said.startswith(f"Gradient alignment is {place}. of 5. Better: better")
+    assert said.endswith("Surely worse: worse, flat.\n")

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from diffreward.measures import bootstrap, interquartile_mean
+from diffreward.measures import bootstrap, interquartile_mean, nested_bootstrap
 
 
 def test_bootstrap_of_a_mean_covers_like_the_normal_interval():
@@ -28,3 +28,28 @@ def test_bootstrap_refuses_nothing():
 
 def test_interquartile_mean_drops_a_quarter_on_both_sides():
     assert interquartile_mean(np.array([-100, 1, 2, 3, 4, 5, 6, 1000.0])) == 3.5
+
+
+def test_nested_bootstrap_has_the_variance_of_seeds_and_of_episodes():
+    # x = seed + episode + row; the mean's variance is 9/200 + 1/(200 * 20) + small.
+    rng = np.random.default_rng(0)
+    seeds, episodes, rows = 200, 20, 5
+    x = 3 * rng.normal(size=(seeds, 1, 1)) + rng.normal(size=(1, episodes, 1))
+    x = (x + 0.1 * rng.normal(size=(seeds, episodes, rows))).reshape(seeds, -1)
+    units = [list(np.arange(episodes * rows).reshape(episodes, rows))] * seeds
+    mean = lambda i, rows: np.array([x[i, rows].mean(), len(rows)])
+    value, draws = nested_bootstrap(mean, units, resamples=400)
+    np.testing.assert_allclose(value, [x.mean(), episodes * rows])
+    assert draws.shape == (400, 2)
+    assert draws[:, 0].std() == pytest.approx(3 / np.sqrt(seeds), rel=0.15)
+    # Of one replicate only the episodes vary: whole ones, not rows.
+    _, draws = nested_bootstrap(mean, units[:1], resamples=400)
+    per_episode = x[0].reshape(episodes, rows).mean(1)
+    expected = per_episode.std() / np.sqrt(episodes)
+    assert draws[:, 0].std() == pytest.approx(expected, rel=0.15)
+
+
+@pytest.mark.parametrize("units", [[], [[np.arange(3)], []]])
+def test_nested_bootstrap_refuses_nothing(units):
+    with pytest.raises(ValueError, match="every replicate needs units"):
+        nested_bootstrap(lambda i, rows: 0.0, units)

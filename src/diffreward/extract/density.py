@@ -11,7 +11,7 @@ from diffreward.card import Reward
 from diffreward.diffusion import Condition, from_eps, pin
 from diffreward.extract.potential import line_integral
 from diffreward.extract.source import FitSettings, Source, require
-from diffreward.extract.training import cost
+from diffreward.extract.training import cost, samples_of
 from diffreward.reward import Pair, relative_score
 from diffreward.types import EpsFn, Mask, Sample, Scalar, Step
 
@@ -25,7 +25,8 @@ def ode_log_ratio(
     phi = arctan(sigma / sqrt(alpha_bar)), in which its velocity is the v-prediction
     (Salimans & Ho, 2022), by Heun's rule over the levels of the schedule. The divergence
     is exact, or of ``settings.probes`` sign vectors (Hutchinson, 1990) fixed by the seed.
-    Reads the pair.
+    Reads the pair. In its cost a tangent pushed through a model counts as an evaluation;
+    the exact divergence pushes one per entry of a sample, known if there are any samples.
 
     Raises:
         ValueError: without a pair, or with a negative number of probes.
@@ -51,13 +52,15 @@ def ode_log_ratio(
         return sides[1] - sides[0]
 
     steps = pair.schedule.num_steps - 1
+    samples = next(iter(samples_of(source).values()), None)
+    entries = 0 if samples is None else samples[0].size
     return Reward(
         rho,
         pair.schedule,
         "ode_log_ratio",
         "nats",
         normaliser=source.normaliser,
-        cost=cost(began, 0, 4 * steps * (1 + settings.probes)),
+        cost=cost(began, 0, 4 * steps * (1 + (settings.probes or entries))),
     )
 
 

@@ -29,7 +29,12 @@ from diffreward.measures.epic import (
     epic_distance,
     epic_distance_table,
 )
-from diffreward.measures.interval import Interval, bootstrap, interquartile_mean
+from diffreward.measures.interval import (
+    Interval,
+    bootstrap,
+    interquartile_mean,
+    nested_bootstrap,
+)
 from diffreward.measures.maps import Concentration, mass_near_goal
 from diffreward.measures.ranking import (
     Band,
@@ -90,6 +95,7 @@ __all__ = [
     "mean_gain",
     "measure_calibration",
     "minimal_canonical_table",
+    "nested_bootstrap",
     "policy_regret",
     "preference_accuracy",
     "rank_correlation",

@@ -1,9 +1,10 @@
 """Numbers with a bootstrap interval; the resampled unit is an episode (or a seed)."""
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Float, Int
 from scipy.stats import trim_mean
 
 
@@ -51,6 +52,48 @@ def bootstrap(
     low, high = np.percentile(defined, [2.5, 97.5]) if defined.size else (np.nan, np.nan)
     value = statistic(*(array for group in strata for array in group))
     return Interval(float(value), float(low), float(high))
+
+
+def nested_bootstrap(
+    statistic: Callable[[int, Int[np.ndarray, " rows"]], Any],
+    units: Sequence[Sequence[np.ndarray]],
+    *,
+    seed: int = 0,
+    resamples: int = 500,
+) -> tuple[Float[np.ndarray, "..."], Float[np.ndarray, "resamples ..."]]:
+    """Bootstrap of replicates (seeds), and within each of the units that it measured.
+
+    Every draw takes as many replicates as there are, with replacement, and of each as
+    many units as it has; what is drawn twice is resampled twice. With a handful of
+    replicates the outer level is coarse, and too narrow rather than too wide.
+
+    Args:
+        statistic: of (replicate, rows of it): a number or an array of numbers.
+        units: ``units[i][j]`` are the rows (an index array) of unit j, say an episode, of
+            replicate i.
+        seed: seed of the resampling.
+        resamples: number of draws.
+
+    Returns:
+        The mean of the statistic over the replicates as they are, and over those of
+        every draw.
+
+    Raises:
+        ValueError: if there is no replicate, or one has no units.
+    """
+    if not units or not all(map(len, units)):
+        raise ValueError("every replicate needs units; there is nothing to resample")
+    rng = np.random.default_rng(seed)
+
+    def once(i: int) -> Any:
+        picks = rng.integers(len(units[i]), size=len(units[i]))
+        return statistic(i, np.concatenate([units[i][j] for j in picks]))
+
+    def draw() -> Any:
+        return np.mean([once(int(i)) for i in rng.integers(len(units), size=len(units))], 0)
+
+    value = np.mean([statistic(i, np.concatenate(u)) for i, u in enumerate(units)], 0)
+    return value, np.array([draw() for _ in range(resamples)])
 
 
 def interquartile_mean(x: np.ndarray) -> float:
