@@ -137,7 +137,8 @@ pair = make_pair(
 
 # %%
 report = conservativity(pair, jax.random.key(4), data["base"][:32])
-print(f"share that no reward explains: {np.nanmax(report.curl):.2f}")
+print(f"antisymmetric share of the Jacobian: {np.nanmax(report.curl):.2f}")
+print(f"no reward explains: {np.nanmax(report.unexplainable):.2f} or more")
 
 # %% [markdown]
 # ## 4. Extract

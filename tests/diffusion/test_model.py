@@ -157,6 +157,28 @@ def test_interpolation_between_levels_is_of_second_order():
     assert errors[1] / errors[2] == pytest.approx(9, rel=0.35)
 
 
+@pytest.mark.parametrize("variance", [0.01, 0.1, 0.5, 1.0])
+def test_the_error_of_interpolation_is_the_stated_one(variance):
+    """Gaussian data, at 20 levels: up to a quarter of the noise where they are narrow."""
+    coarse = linear(20)
+    wide = laws.gaussian(jnp.zeros(2), variance * jnp.eye(2))
+    exact = lambda x, t: laws.eps(wide, x, coarse.alpha_bar[t])
+    model = DiffusionModel(exact, discrete(coarse), "eps")
+    noise = 1 - np.asarray(coarse.alpha_bar, np.float64)
+    middle = np.sqrt(noise[:4] * noise[1:5])  # the worst place of the worst variance
+    schedule = from_log_snr(np.log((1 - middle) / middle))
+    eps_fn = to_eps_fn(model, schedule)
+    k = variance / max(1 - variance, 1e-9)
+    for t in range(4):
+        s_0, s, s_1 = noise[t], middle[t], noise[t + 1]
+        share = k * (s - s_0) * (s_1 - s) / (s * (s_0 + k) * (s_1 + k))
+        assert share <= np.tanh(np.log(s_1 / s_0) / 4) ** 2
+        want = laws.eps(wide, X, schedule.alpha_bar[t])
+        np.testing.assert_allclose(eps_fn(X, jnp.int32(t)) / want - 1, -share, atol=2e-3)
+        if t == 0 and variance == 0.01:
+            assert share > 0.1
+
+
 def test_common_factor_of_the_coordinates_is_a_shift_of_log_snr():
     # The model lives in y = 2 x + b; asked in x it must know LAW's own noise.
     schedule = from_log_snr(np.linspace(4.0, -4.0, 5))

@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from diffreward.data import laws
 from diffreward.diffusion import cosine, from_eps
 from diffreward.reward import (
     Pair,
@@ -134,6 +135,20 @@ def test_constants_cost_nothing_and_frozen_models_get_no_gradient():
     assert for_shift == 0
     assert for_offset == 0
     assert loss(0.0, 0.0) == loss(0.0, 3.0)
+
+
+@pytest.mark.parametrize(("variance", "power"), [(1.0, 2), (1e-9, -2)])
+def test_the_weighted_score_fades_for_smooth_laws_alone(variance, power):
+    """Weight times |h|^2 of unlike means: like sigma^2; for two points 1 / sigma^2."""
+    schedule = cosine(1000)
+    means = jnp.array([1.0, -2.0]), jnp.array([-1.5, 0.5])
+    pair = exact_pair(*(laws.gaussian(m, variance * jnp.eye(2)) for m in means), schedule)
+    levels = jnp.array([2, 10])
+    part = jax.vmap(lambda t: align(pair, X, t))(levels)
+    weighted = part.weight * jnp.square(part.target).sum(-1)
+    grown = jnp.log(weighted[1] / weighted[0])
+    grown /= jnp.log(schedule.sigma[10] / schedule.sigma[2])
+    assert grown == pytest.approx(power, abs=0.05)
 
 
 def test_value_scale_turns_clean_differences_into_scores():

@@ -8,7 +8,12 @@ import pytest
 from diffreward.data import laws
 from diffreward.diffusion import cosine
 from diffreward.reward import Pair
-from diffreward.reward.conservativity import conservativity, curl_by_level, curl_probe
+from diffreward.reward.conservativity import (
+    conservativity,
+    curl_by_level,
+    curl_probe,
+    unexplainable_by_level,
+)
 from tests.reward.oracle import BASE, EXPERT, MIXTURE, exact_pair, exact_reward
 
 SCHEDULE = cosine(10)
@@ -79,6 +84,59 @@ def test_known_rotation_has_a_known_share(key, strength):
         expected = 2 * strength**2 / (np.sum(s**2) + 2 * strength**2)
         # 1200 probes; only the cross term of |S v|^2 is random, at most all of it.
         assert report.curl[t] == pytest.approx(expected, rel=5 / 1200**0.5)
+
+
+FLAT = laws.gaussian(jnp.zeros(2), jnp.diag(jnp.array([1.0, 100.0])))
+
+
+def flat_samples(key, count):
+    draw = lambda k: laws.sample(FLAT, k)
+    return jax.vmap(draw)(jax.random.split(key, count))
+
+
+def test_all_curl_and_yet_a_reward_explains_nearly_all(key):
+    """h = K x, covariance C: grad (x' M x / 2) with C M + M C = C K' + K C is nearest.
+
+    For C = diag(a, b) it leaves 4 / (1/a + 1/b) of tr C, which the bound finds.
+    """
+    pair = rotated(exact_pair(FLAT, FLAT, SCHEDULE), 1.0)
+    x_0 = flat_samples(key, 4000)
+    best, truth = [], []
+    for t in range(10):
+        ab = float(SCHEDULE.alpha_bar[t])
+        a, b = ab * 1 + 1 - ab, ab * 100 + 1 - ab
+        best.append((b - a) / (a + b))
+        truth.append(4 * a * b / (a + b) ** 2)
+    slopes = jnp.array(best)
+    rho = lambda x, t: slopes[t] * x[0] * x[1] * -1
+    report = report_of(pair, key, x_0, reward_fn=rho)
+    np.testing.assert_allclose(report.curl, 1, atol=1e-3)
+    assert report.explained[0] == pytest.approx(0.96, abs=0.01)
+    np.testing.assert_allclose(report.explained, 1 - np.array(truth), atol=0.03)
+    assert (report.unexplainable <= np.array(truth) + 0.01).all()
+    # Two standard errors are taken off; most where the share is small.
+    assert (report.unexplainable[1:] > 0.7 * np.array(truth)[1:]).all()
+
+
+def test_nothing_of_a_gradient_is_unexplainable(key):
+    pair = exact_pair(BASE, EXPERT, SCHEDULE)
+    run = lambda key, x_0: unexplainable_by_level(pair, key, x_0)
+    got = jax.jit(run)(key, samples(key, 2000))[:-1]
+    assert (got < 2e-3).all()
+
+
+def test_the_bound_leaves_pinned_and_masked_entries_out(key):
+    pair = rotated(exact_pair(BASE, EXPERT, SCHEDULE), 3.0)
+    x_0 = samples(key, 200)
+    run = lambda **kw: jax.jit(lambda: unexplainable_by_level(pair, key, x_0, **kw))()
+    assert (run()[:-1] > 0.05).all()
+    for kwargs in (
+        {"mask": jnp.array([True, False])},
+        {"pinned": jnp.array([False, True])},
+    ):
+        np.testing.assert_allclose(run(**kwargs), 0, atol=1e-6)
+    with pytest.raises(ValueError, match="needs 4 samples, got 3"):
+        unexplainable_by_level(pair, key, x_0[:3])
 
 
 def test_a_field_of_rotation_alone_is_all_curl(key):

@@ -99,6 +99,23 @@ def test_particles_have_the_tilted_law(key, scale, guided):
     np.testing.assert_allclose(out.log_normaliser, log_z, atol=error)
 
 
+def test_the_last_step_is_the_bases_and_leaves_a_narrow_expert_wide(key):
+    """Variances 1 and 0.004 where level 0 has noise 0.0205: the law at level 0 is right."""
+    schedule = cosine(12)
+    wide, narrow = (laws.gaussian(jnp.zeros(2), v * jnp.eye(2)) for v in (1.0, 0.004))
+    base = eps_fn(wide, schedule)
+    rho = exact_reward(wide, narrow, schedule)
+    proposal = guide(base, rho, schedule, 1.0)
+    draw = lambda k: smc_sample(base, rho, schedule, k, (2,), 4000, proposal=proposal)
+    out = jax.jit(draw)(key)
+    w = np.exp(np.asarray(out.log_weights, np.float64))
+    std = np.sqrt((w @ np.square(np.asarray(out.x_0))).mean())
+    ab = float(schedule.alpha_bar[0])
+    # The base of unit variance answers x_0 = sqrt(ab) x; the expert's std is 0.063.
+    assert std == pytest.approx(np.sqrt(ab * (ab * 0.004 + 1 - ab)), rel=0.08)
+    assert std > 2 * 0.004**0.5
+
+
 def test_scale_one_of_a_long_chain_is_the_expert(key):
     """With few levels the ancestral sampler itself is too narrow."""
     schedule = cosine(300)

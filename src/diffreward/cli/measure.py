@@ -17,6 +17,7 @@ from diffreward.reward import (
     agreement,
     conservativity,
     paired_values,
+    unexplainable_by_level,
 )
 from diffreward.reward.metrics import variance_by_level
 
@@ -35,13 +36,16 @@ class Findings(NamedTuple):
     """Of the rewards."""
 
     def draw(self, folder: Path) -> Path:
-        """Explained and unexplainable share per level; reward against log ratio."""
+        """Explained share and curl per level; reward against log ratio."""
         figure = Figure(figsize=(9, 3.6), layout="constrained")
         left, right = figure.subplots(1, 2)
         explained = self.measures["explained_by_level"]
         left.plot(explained, label="explained by the reward")
-        left.plot(self.measures["curl_by_level"], label="curl: no reward can explain it")
-        left.set(xlabel="noise level", ylabel="share of the difference", ylim=(-0.02, 1.02))
+        left.plot(self.measures["curl_by_level"], label="curl of the Jacobian")
+        left.plot(
+            self.measures["unexplainable_by_level"], label="no reward explains, at least"
+        )
+        left.set(xlabel="noise level", ylabel="share", ylim=(-0.02, 1.02))
         left.legend(frameon=False)
         right.plot(self.rewards, self.log_ratios, ".", ms=3)
         right.set(xlabel=f"reward ({self.units})", ylabel="training-free log ratio (nats)")
@@ -97,6 +101,7 @@ def measure(
     ]
     agree = agreement(*means, seed=seed)
     report = conservativity(pair, keys[0], jnp.asarray(x_0[:CHUNK]), pinned=pinned)
+    bound = unexplainable_by_level(pair, keys[0], jnp.asarray(x_0), pinned=pinned)
     found: dict[str, Any] = {
         "samples": len(x_0),
         "groups": len(sums[0]),
@@ -106,6 +111,7 @@ def measure(
         "agreement_rank_correlation": list(agree.rank_correlation),
         "explained_by_level": (1 - residual.sum(0) / signal.sum(0)).tolist(),
         "curl_by_level": np.asarray(report.curl).tolist(),
+        "unexplainable_by_level": np.asarray(bound).tolist(),
     }
     if base is not None and expert is not None:
         scores = [
@@ -124,11 +130,18 @@ def limits(found: dict[str, Any]) -> list[str]:
             f"The gradient leaves {fvu:.0%} of the difference of the models unexplained: "
             "steering at scale 1 does not reproduce the expert."
         )
+    least = float(np.nanmax(found["unexplainable_by_level"]))
+    if least > 0.05:
+        said.append(
+            f"No reward can explain {least:.0%} or more of the difference of the models at "
+            "the worst noise level."
+        )
     curl = float(np.nanmax(found["curl_by_level"]))
     if curl > 0.05:
         said.append(
-            f"Up to {curl:.0%} of the difference of the models is no gradient (at the "
-            "worst noise level): no reward can explain it."
+            "The difference of the models is no gradient: at the worst noise level "
+            f"{curl:.0%} of its Jacobian is antisymmetric. That is no share of the "
+            "difference; a reward may still explain most of it."
         )
     slope = found["agreement_slope"][0]
     if not 0.8 < slope < 1.25:

@@ -114,8 +114,12 @@ def _between(
     """Interpolates the clean prediction of two neighbouring levels, linearly in sigma^2.
 
     The clean prediction given x_t / a is what varies least from level to level; for data
-    of unit variance it is linear in sigma^2 = sigmoid(-log-SNR). In general the error is
-    of second order in the distance of the levels.
+    of unit variance it is linear in s = sigma^2 = sigmoid(-log-SNR). In general the error
+    is of second order in the distance of the levels. For Gaussian data of variance
+    v = k / (1 + k) the noise prediction between the levels s_0 and s_1 is off by the share
+    ``k (s - s_0) (s_1 - s) / (s (s_0 + k) (s_1 + k))`` of itself, whatever v by at most
+    tanh^2(log(s_1 / s_0) / 4): 0.04 at the first of 1000 linear levels, but up to 0.2 and
+    more at the first of 20, so that chains of few levels want the schedule they have.
     """
     below = np.clip(np.floor(times), 0, model.process.most - 1)
     ends = [model.process.log_snr(below + i) for i in (0, 1)]

@@ -13,6 +13,7 @@ from diffreward.reward.conservativity import (
     conservativity,
     curl_by_level,
     curl_probe,
+    unexplainable_by_level,
 )
 from diffreward.reward.latents import (
     LatentStandards,
@@ -55,5 +56,6 @@ __all__ = [
     "posterior_means",
     "relative_score",
     "steps_left",
+    "unexplainable_by_level",
     "value_scale",
 ]

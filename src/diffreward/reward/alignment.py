@@ -29,9 +29,11 @@ def align(pair: Pair, x_t: Sample, t: Step, preset: Preset = "score") -> Alignme
     """Evaluation point, target and weight of one preset; nothing is differentiated.
 
     ``score``: at x_t, against the relative score, with the v-weight sigma^2 / alpha_bar
-    (the squared difference of the two models' v-predictions), bounded at both ends of
-    the noise range. ``paper``: at the base's posterior mean, against the difference of
-    posterior means, unweighted, as the published code does.
+    (the squared difference of the two models' v-predictions), which is bounded at the
+    noisy end. Towards low noise it depends on the pair: laws that overlap and are smooth
+    have a finite relative score, whose weight fades like sigma^2; for disjoint supports
+    the weighted square grows like 1 / sigma^2. ``paper``: at the base's posterior mean,
+    against the difference of posterior means, unweighted, as the published code does.
 
     Raises:
         ValueError: for an unknown preset.
@@ -84,9 +86,11 @@ def alignment_loss(
 def value_scale(schedule: Schedule, preset: Preset, t: Step) -> Scalar:
     """Factor by which a network of order one is multiplied to become ``rho``.
 
-    In ``score`` units the gradient grows like sqrt(alpha_bar) / sigma^2 towards low
-    noise; the factor takes that growth over, so that the network's own gradient is a
-    difference of clean samples. The ``paper`` preset uses the bare network.
+    In ``score`` units the gradient of rho is sqrt(alpha_bar) / sigma^2 times the
+    difference of the two clean predictions; the factor takes the first part over, so that
+    the network's own gradient is that difference. Towards low noise it is of order one
+    for laws of disjoint supports, whose score grows like the factor, and fades like
+    sigma^2 for smooth laws that overlap. The ``paper`` preset uses the bare network.
     """
     if preset == "paper":
         return jnp.ones(())

@@ -1,9 +1,18 @@
 """How much of a relative score is a gradient at all?
 
-A reward explains the difference of two models only where that difference is a gradient
-field. The Jacobian of a gradient field is symmetric; its antisymmetric part is what no
-reward of any kind can produce. This tells a poor reward (little explained, little curl)
-from a pair that has none (little explained, much curl).
+What no reward explains of a relative score h is the residual of its projection onto
+gradients in L2(p_t), p_t being the law of the noised samples. Two measures stand here.
+
+``curl``: the antisymmetric share of the Jacobian of h. It is 0 for a gradient field and
+says where h is none, but it is no share of h: for h = A x with a rotation A and data of
+variances 1 and 100 it is 1, and a reward explains 0.96 of h.
+
+``unexplainable``: a lower bound on the share of h that no reward explains. For a constant
+antisymmetric B the field B grad log p has no divergence under p, so that it is orthogonal
+to every gradient: E <grad rho, B grad log p> = 0 by parts. Then no reward explains
+``E<h, B grad log p>^2 / E|B grad log p|^2`` of E|h|^2, and the best B is that of a Lyapunov
+equation. It is the whole residual for affine h of Gaussian samples; else a part of it.
+1 - explained, of any reward, is the bound from above.
 """
 
 from collections.abc import Callable
@@ -24,6 +33,8 @@ class Conservativity(NamedTuple):
 
     curl: Float[Array, " num_steps"]
     """Share of the Jacobian's squared norm that is antisymmetric, in [0, 1]."""
+    unexplainable: Float[Array, " num_steps"]
+    """Lower bound on the share of the relative score that no reward explains."""
     explained: Float[Array, " num_steps"] | None
     """Share of the relative score that a given reward explains, 1 - FVU."""
 
@@ -102,6 +113,85 @@ def curl_by_level(
     return jax.vmap(level)(levels, jax.random.split(key, levels.size))
 
 
+def unexplainable_by_level(
+    pair: Pair,
+    key: PRNGKey,
+    x_0: Float[Array, "samples ..."],
+    *,
+    pinned: Mask | None = None,
+    mask: Mask | None = None,
+) -> Float[Array, " num_steps"]:
+    """Lower bound on the share of the relative score that no reward explains, per level.
+
+    The base is taken to know the samples: E|B grad log p|^2 is that of its score.
+    E<h, B grad log p> needs no model, as grad log p is the mean of -eps / sigma. B is
+    fitted on one half of the samples and held against the other, and the reverse; two
+    standard errors are taken off, samples being independent, so that chance does not look
+    like a rotation. Few samples of many entries therefore give 0, which says nothing.
+
+    Args:
+        pair: the two models.
+        key: key of the noises.
+        x_0: clean samples of the base, at least four.
+        pinned: conditioned entries, the same for all samples; they do not count.
+        mask: entries that count (True) beside the pinned ones; all by default.
+
+    Raises:
+        ValueError: for fewer than four samples.
+    """
+    if len(x_0) < 4:
+        raise ValueError(
+            f"a bound on what no reward explains needs 4 samples, got {len(x_0)}"
+        )
+    shape = x_0.shape[1:]
+    free = jnp.ones(shape) if mask is None else mask.astype(jnp.float32)
+    if pinned is not None:
+        free = free * (1 - pinned.astype(jnp.float32))
+
+    def level(args: tuple[Array, Array]) -> Array:
+        t, level_key = args
+        sigma = pair.schedule.sigma[t]
+
+        def one(x: Array, eps: Array) -> Array:
+            condition = None if pinned is None else Condition(pinned, x)
+            x_t = pin(q_sample(pair.schedule, x, t, eps), condition)
+            base, expert = pair.base(x_t, t), pair.expert(x_t, t)
+            parts = (base - expert, -base, -eps)
+            return jnp.stack([(part * free / sigma).reshape(-1) for part in parts])
+
+        eps = jax.random.normal(level_key, x_0.shape)
+        # Every noise and its mirror image: what is even in the noise drops out.
+        fields = jnp.stack([jax.vmap(one)(x_0, e) for e in (eps, -eps)], 1)
+        halves = fields[::2], fields[1::2]
+        bounds = [_bound(_rotation(a), b) for a, b in (halves, halves[::-1])]
+        return (bounds[0] + bounds[1]) / 2
+
+    levels = jnp.arange(pair.schedule.num_steps)
+    return jax.lax.map(level, (levels, jax.random.split(key, levels.size)))
+
+
+def _rotation(fields: Float[Array, "samples 2 3 dim"]) -> Float[Array, "dim dim"]:
+    """The antisymmetric B that finds most of h: F B + B F = E[h s'] - E[s h']."""
+    h, score, clean = jnp.moveaxis(fields.reshape(-1, *fields.shape[2:]), 1, 0)
+    cross = h.T @ clean / len(h)
+    power, axes = jnp.linalg.eigh(score.T @ score / len(h))
+    turned = axes.T @ (cross - cross.T) @ axes
+    sums = power[:, None] + power[None]
+    return axes @ (turned / (sums + 1e-6 * jnp.square(clean).mean())) @ axes.T
+
+
+def _bound(
+    rotation: Float[Array, "dim dim"], fields: Float[Array, "samples 2 3 dim"]
+) -> Scalar:
+    """Share of h along B s: at least that is unexplained."""
+    h, score, clean = jnp.moveaxis(fields, 2, 0)
+    along = jnp.sum(h * (clean @ rotation.T), -1).mean(1)
+    found = along.mean() - 2 * along.std(ddof=1) / jnp.sqrt(len(along))
+    power = jnp.square(score @ rotation.T).sum(-1).mean()
+    share = jnp.square(jnp.maximum(found, 0)) / jnp.where(power > 0, power, jnp.inf)
+    return share / jnp.square(h).sum(-1).mean()
+
+
 def conservativity(
     pair: Pair,
     key: PRNGKey,
@@ -115,8 +205,9 @@ def conservativity(
     """Conservativity report of a pair over a batch of held-out samples.
 
     ``curl`` is 0 for an exact pair and 1/2 for a Jacobian without any symmetry (that of
-    a random matrix); it weighs fine structure more than ``explained`` does, so the two
-    shares need not add to one. Both are NaN at a level where the models agree exactly.
+    a random matrix). What no reward explains lies between ``unexplainable`` and
+    1 - ``explained``, up to sampling; both are shares of the relative score, unweighted
+    within a level. All are NaN at a level where the models agree exactly.
 
     Args:
         pair: the two models.
@@ -134,11 +225,13 @@ def conservativity(
 
     part, total = jax.vmap(curl)(jax.random.split(curl_key, len(x_0)), x_0)
     share = part.mean(0) / total.mean(0)
+    bound_key = jax.random.fold_in(curl_key, len(x_0))
+    bound = unexplainable_by_level(pair, bound_key, x_0, pinned=pinned, mask=mask)
     if reward_fn is None:
-        return Conservativity(share, None)
+        return Conservativity(share, bound, None)
 
     def variance(key: Array, x: Array) -> tuple[Array, Array]:
         return variance_by_level(reward_fn, pair, key, x, pinned=pinned, mask=mask)
 
     residual, signal = jax.vmap(variance)(jax.random.split(noise_key, len(x_0)), x_0)
-    return Conservativity(share, 1 - residual.mean(0) / signal.mean(0))
+    return Conservativity(share, bound, 1 - residual.mean(0) / signal.mean(0))

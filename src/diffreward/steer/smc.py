@@ -4,6 +4,9 @@ Particles follow the base (or any proposal, such as the guided base) and carry w
 so that at every level they represent the base's chain tilted by ``exp(scale * rho)``
 (twisted diffusion sampler, Wu et al. 2023; Feynman-Kac steering, Singhal et al. 2025).
 Guidance approximates the tilted law with a drift; here more particles are always nearer.
+The tilt is of the samples at level 0, which still carry its noise. The last step, to the
+clean sample, is the base's: it takes as much noise off as the base would, and where the
+expert is as narrow as that noise, the clean samples are wider than the expert's.
 """
 
 from typing import NamedTuple
@@ -18,7 +21,7 @@ from diffreward.types import EpsFn, PRNGKey, RewardFn, Scalar, Step
 
 
 class Particles(NamedTuple):
-    """Weighted clean samples, and how the weights behaved on the way."""
+    """Weighted samples after the last step, and how the weights behaved on the way."""
 
     x_0: Float[Array, "particles ..."]
     log_weights: Float[Array, " particles"]
@@ -83,7 +86,8 @@ def smc_sample(
         key: key of the whole cloud.
         shape: shape of one sample.
         num_particles: N.
-        scale: of the reward; 1 makes a base into the expert.
+        scale: of the reward. At 1 the particles at level 0 have the expert's noised law,
+            as far as the base's chain has the base's; the last step is the base's.
         proposal: noise prediction the particles follow instead of the base's. The
             nearer to the tilted law, the more even the weights.
         condition: entries to hold.
