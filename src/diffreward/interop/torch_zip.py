@@ -99,7 +99,7 @@ def parse_torch(file: files.File) -> Any:
         if order in entries and archive.read(order).strip() != b"little":
             raise files.BadFile(f"{path} was saved on a big-endian machine; save it again")
         storages = _Storages(file, archive, root)
-        names = BUILDERS | {"torch._utils._rebuild_tensor_v2": _tensor_builder(file)}
+        names = {**BUILDERS, "torch._utils._rebuild_tensor_v2": _tensor_builder(file)}
         known = Known(names, storages.get, _build, file.spend)
         try:
             return unpickle(archive.read(found[0]), known)
