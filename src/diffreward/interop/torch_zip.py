@@ -67,12 +67,14 @@ def read_torch(path: str | Path) -> Any:
 def parse_torch(file: files.File) -> Any:
     """As :func:`read_torch`, of a file that is read."""
     path = file.path
-    if not zipfile.is_zipfile(file.stream()):
+    try:
+        opened = zipfile.ZipFile(file.stream())
+    except zipfile.BadZipFile:
         raise files.BadFile(
             f"{path} is no PyTorch zip checkpoint (truncated, of another kind, or saved "
             "before PyTorch 1.6: load and save it again there)"
-        )
-    with zipfile.ZipFile(file.stream()) as archive:
+        ) from None
+    with opened as archive:
         entries = {info.filename: info for info in archive.infolist()}
         if len(entries) != len(archive.infolist()):
             raise ValueError("it has two entries of one name")
