@@ -93,6 +93,7 @@ def same(found, wanted):
 def test_one_copy_is_found_wherever_it_stands(name, tmp_path):
     state = read_state_dict(save_torch(ONE[name], tmp_path / "x.pt"))
     same(state.tensors, PLAIN)
+    assert state.schedule is not None
     np.testing.assert_allclose(state.schedule.beta, cosine(5).beta, rtol=1e-6)
 
 

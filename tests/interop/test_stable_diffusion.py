@@ -17,6 +17,7 @@ from diffreward.interop.stable_diffusion import (
     make_prompt_encoder,
 )
 from diffreward.interop.tokenizer import load_tokenizer
+from tests.fuzz.damage import damaged, outcome
 from tests.interop.tiny_pipeline import byte_vocabulary, write_pipeline
 
 PROMPTS = [
@@ -268,3 +269,48 @@ class TestTokenizerFromItsParts:
         (folder / "vocab.json").write_text('{"a": 0}')
         with pytest.raises(ValueError, match="vocabulary lacks"):
             load_tokenizer(folder, 5)
+
+    def test_prompts_that_are_cut_are_told(self, folder):
+        prompts = ["moon moon moon", "moon moon moon moon", "", "zq zq"]
+        tokenise = load_tokenizer(folder, 5)
+        assert tokenise.too_long(prompts) == [1, 3]
+        assert load_tokenizer(folder, 9).too_long(prompts) == []
+
+    def test_identifiers_beyond_the_encoders_are_refused(self, folder):
+        count = len(self.vocabulary)
+        load_tokenizer(folder, 5, count)
+        with pytest.raises(ValueError, match=f"has the identifier {count - 1}, beyond"):
+            load_tokenizer(folder, 5, count - 1)
+
+    @pytest.mark.parametrize(
+        ("name", "text", "message"),
+        [
+            ("tokenizer_config.json", '{"pad_token": [1]}', "not in the vocabulary"),
+            ("tokenizer_config.json", "[]", "holds no object"),
+            ("tokenizer_config.json", '{"tokenizer_class": "T5Tokenizer"}', "T5Tokenizer"),
+            ("tokenizer.json", "[" * 100_000, "holds no readable tokenizer"),
+            ("tokenizer.json", "{}", "tokenizer.json cannot be read"),
+            ("merges.txt", "abc\n", "'abc' are not two parts"),
+            ("merges.txt", "a b c\n", "are not two parts"),
+            ("merges.txt", "\u00e9 zz\n", "merges.txt cannot be read"),
+            ("vocab.json", '{"<|startoftext|>": 0.5}', "is no vocabulary"),
+            ("vocab.json", '{"<|startoftext|>": -1}', "is no vocabulary"),
+            ("vocab.json", "[]", "is no vocabulary"),
+        ],
+    )
+    def test_other_damage_is_one_line(self, folder, name, text, message):
+        (folder / name).write_text(text, encoding="utf-8")
+        found = outcome(lambda: load_tokenizer(folder, 5), folder / name)
+        assert found is not None
+        assert message in found
+
+    def test_random_damage_is_one_line(self, folder):
+        rng = np.random.default_rng(6)
+        for name in ("vocab.json", "merges.txt"):
+            path, refused = folder / name, 0
+            whole = path.read_bytes()
+            for _, data in damaged(whole, rng, 40):
+                path.write_bytes(data)
+                refused += outcome(lambda: load_tokenizer(folder, 5), folder) is not None
+            path.write_bytes(whole)
+            assert refused > 5

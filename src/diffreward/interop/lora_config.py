@@ -110,9 +110,8 @@ def _check(own: dict[str, Any], where: str) -> None:
     if own.get("peft_type", "LORA") != "LORA":
         raise ValueError(f"{where}: peft_type = {own['peft_type']!r} is no LoRA")
     for key in STRENGTH:
-        value = own.get(key)
-        plain = isinstance(value, int | float) and not isinstance(value, bool)
-        if not plain or not 0 < value < 1e6:
+        value: Any = own.get(key)
+        if type(value) not in (int, float) or not 0 < value < 1e6:  # true is an int
             raise ValueError(f"{where}: {key} = {value!r} is no positive number")
     for key in PATTERNS:
         pattern = own.get(key) or {}

@@ -67,12 +67,14 @@ def read_torch(path: str | Path) -> Any:
 def parse_torch(file: files.File) -> Any:
     """As :func:`read_torch`, of a file that is read."""
     path = file.path
-    if not zipfile.is_zipfile(file.stream()):
+    try:
+        opened = zipfile.ZipFile(file.stream())
+    except zipfile.BadZipFile:
         raise files.BadFile(
             f"{path} is no PyTorch zip checkpoint (truncated, of another kind, or saved "
             "before PyTorch 1.6: load and save it again there)"
-        )
-    with zipfile.ZipFile(file.stream()) as archive:
+        ) from None
+    with opened as archive:
         entries = {info.filename: info for info in archive.infolist()}
         if len(entries) != len(archive.infolist()):
             raise ValueError("it has two entries of one name")
@@ -99,7 +101,7 @@ def parse_torch(file: files.File) -> Any:
         if order in entries and archive.read(order).strip() != b"little":
             raise files.BadFile(f"{path} was saved on a big-endian machine; save it again")
         storages = _Storages(file, archive, root)
-        names = BUILDERS | {"torch._utils._rebuild_tensor_v2": _tensor_builder(file)}
+        names = {**BUILDERS, "torch._utils._rebuild_tensor_v2": _tensor_builder(file)}
         known = Known(names, storages.get, _build, file.spend)
         try:
             return unpickle(archive.read(found[0]), known)
