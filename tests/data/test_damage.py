@@ -194,3 +194,74 @@ def test_a_table_that_loses_words_is_refused(tmp_path, text, says):
         read_prompts(tmp_path / "p.csv")
     (tmp_path / "p.csv").write_text("prompt\n" + "a " * 200_000 + "\n")
     assert len(read_prompts(tmp_path / "p.csv").text[0]) == 400_000
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "says"),
+    [
+        ("p.jsonl", '{"prompt": "a", "prompt": "b"}', "line 1 .* one name twice"),
+        ("p.json", '[{"prompt": "a", "prompt": "b"}]', "one name twice"),
+        ("p.json", '["a \\ud800 b"]', "no 'prompt'"),
+        ("p.json", "[" * 100_000, "p.json"),
+    ],
+)
+def test_json_that_loses_words_is_refused(tmp_path, name, text, says):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ValueError, match=says):
+        read_prompts(tmp_path / name)
+
+
+def test_json_keeps_every_column_and_all_of_its_values(tmp_path):
+    rows = [{"prompt": "a", "c": ["x", "y"]}, {"prompt": "b", "d": 1, "c": None}]
+    (tmp_path / "p.json").write_text(json.dumps(rows))
+    found = read_prompts(tmp_path / "p.json").columns
+    assert found == {"c": ["x, y", ""], "d": ["", "1"]}
+
+
+def test_a_group_of_many_names_is_not_walked_for_each(tmp_path):
+    minari(tmp_path)
+    path = tmp_path / "main_data.hdf5"
+    with h5py.File(path, "a") as file:
+        group = file["episode_0/observations"]
+        for level in "xyz":
+            inner = group.create_group(f"{level}0")
+            for i in range(1, 60):
+                group[f"{level}{i}"] = inner
+            group = inner
+        group["rows"] = np.zeros((5, 1))
+    message = outcome(lambda: read_minari(tmp_path), path)
+    assert message is not None
+    assert "are one group" in message
+
+
+@pytest.mark.parametrize("value", [2**53 + 1, -(2**24) - 1, 2**63 - 1])
+def test_whole_numbers_that_float32_may_round_are_refused(tmp_path, value):
+    np.save(tmp_path / "a.npy", np.full((4, 2), value))
+    with pytest.raises(ValueError, match="float32 cannot hold"):
+        read_samples(tmp_path / "a.npy")
+    with h5py.File(tmp_path / "a.hdf5", "w") as file:
+        for key, rows in flat().items():
+            file[key] = np.full((ROWS, 3), value) if key == "observations" else rows
+    with pytest.raises(ValueError, match="observations: int64 .* cannot hold"):
+        read_hdf5(tmp_path / "a.hdf5")
+
+
+def test_demonstrations_may_be_longer_than_the_environment_allows(tmp_path):
+    given = {
+        "observations": np.zeros((400, 3)),
+        "actions": np.zeros((400, 2)),
+        "timeouts": np.arange(400) % 200 == 199,
+    }
+    write_hdf5(tmp_path / "pen-human-v1.hdf5", given, {})
+    assert read_hdf5(tmp_path / "pen-human-v1.hdf5").lengths.tolist() == [200, 200]
+    write_hdf5(tmp_path / "pen-expert-v1.hdf5", given, {})
+    with pytest.raises(ValueError, match="ends them after 100"):
+        read_hdf5(tmp_path / "pen-expert-v1.hdf5")
+
+
+@pytest.mark.parametrize("text", ['{"observation_space": ', "[]"])
+def test_metadata_that_cannot_be_read_are_not_passed_over(tmp_path, text):
+    minari(tmp_path)
+    (tmp_path / "metadata.json").write_text(text)
+    with pytest.raises(ValueError, match=r"metadata\.json"):
+        read_minari(tmp_path)

@@ -60,3 +60,15 @@ def test_other_layouts_are_refused(tmp_path, change, says):
         read_samples(tmp_path / "a.npz", 2)
     with pytest.raises(FileNotFoundError, match="no such dataset"):
         load_ogbench("nowhere", tmp_path)
+
+
+def test_compact_files_and_rewards_of_others(tmp_path):
+    path = tmp_path / "a.npz"
+    both = np.maximum(ENDS, np.roll(ENDS, -1))
+    np.savez(path, **arrays(terminals=both, valids=1.0 - ENDS, rewards=np.arange(8)))
+    episodes = read_ogbench(path)
+    assert episodes.lengths.tolist() == [4, 2]
+    assert episodes.rewards.tolist() == [0, 1, 2, 3, 5, 6]
+    np.savez(path, **arrays(rewards=np.arange(7)))
+    with pytest.raises(ValueError, match=r"rewards: shape \(7,\)"):
+        read_ogbench(path)

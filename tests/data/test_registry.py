@@ -1,5 +1,6 @@
 """D4RL's datasets by name."""
 
+import hashlib
 import sys
 
 import numpy as np
@@ -115,3 +116,14 @@ def test_the_package_is_read_but_not_imported(tmp_path, monkeypatch):
     assert "no-score" not in registry
     assert "hopper-expert-v2" in registry
     assert "d4rl" not in sys.modules
+
+
+def test_a_file_that_is_no_longer_what_was_downloaded_is_refused(tmp_path):
+    path = tmp_path / "hopper-expert-v2.hdf5"
+    write_hdf5(path, arrays(), {})
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    (tmp_path / f"{path.name}.sha256").write_text(f"{digest}  {path.name}\n")
+    r.load_d4rl("hopper-expert-v2", tmp_path)
+    write_hdf5(path, arrays(rows=20), {})
+    with pytest.raises(ValueError, match="is not the file that was downloaded"):
+        r.load_d4rl("hopper-expert-v2", tmp_path)

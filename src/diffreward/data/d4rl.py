@@ -10,19 +10,26 @@ from diffreward.files import BadFile
 _REQUIRED = ("observations", "actions")
 _OPTIONAL = ("rewards", "terminals", "timeouts")
 
+_ADROIT = ("pen", "hammer", "door", "relocate")
 STEP_LIMITS = {
     **dict.fromkeys(("halfcheetah", "hopper", "walker2d", "ant"), 1000),
     "pen": 100,
-    **dict.fromkeys(("hammer", "door", "relocate"), 200),
+    **dict.fromkeys(_ADROIT[1:], 200),
     "kitchen": 280,
 }
 """Steps after which D4RL's environments end an episode, as the package registers them."""
 
 
 def step_limit(name: str) -> int | None:
-    """Steps of the longest episode of a task, by a name that begins with it."""
-    found = re.match(r"[a-z0-9]+", name.lower())
-    return STEP_LIMITS.get(found[0]) if found else None
+    """Steps of the longest episode of a task, by a name that begins with it.
+
+    People demonstrated Adroit's tasks for longer than the environments' limits, so only
+    what its experts recorded has one.
+    """
+    words = re.findall(r"[a-z0-9]+", name.lower())
+    if not words or (words[0] in _ADROIT and "expert" not in words):
+        return None
+    return STEP_LIMITS.get(words[0])
 
 
 def read_hdf5(path: str | Path, *, limit: int | None = None) -> Episodes:

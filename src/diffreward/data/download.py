@@ -65,16 +65,20 @@ def download(
     return path
 
 
-def check_digest(path: Path) -> None:
-    """Compares a file with the digest that was written when it was downloaded.
+def check_digest(path: Path, sha256: str) -> None:
+    """Compares what was read with the digest that was written at the download.
 
     A file that somebody put there without one is taken as it is.
+
+    Args:
+        path: of the file.
+        sha256: digest of the bytes that were read from it.
 
     Raises:
         ValueError: if it is another file by now.
     """
     beside = _digest_file(path)
-    if beside.exists() and files.read_text(beside).split()[:1] != [files.sha256(path)]:
+    if beside.exists() and files.read_text(beside).split()[:1] != [sha256]:
         raise ValueError(
             f"{path} is not the file that was downloaded ({beside.name} says another "
             "digest); delete both to fetch it again"

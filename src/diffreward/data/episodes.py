@@ -90,6 +90,7 @@ class Episodes(NamedTuple):
         )
 
 
+_WHOLE = 2**24
 _PER_ROW = ("observations", "actions", "rewards", "terminals", "timeouts")
 
 
@@ -150,6 +151,11 @@ def concatenate(parts: Sequence[Episodes]) -> Episodes:
     return Episodes(**columns, starts=starts, lengths=lengths, source=source)
 
 
+def fits_float32(whole: np.ndarray) -> bool:
+    """Whether float32 holds every whole number of this size: up to 2^24."""
+    return not ((whole > _WHOLE) | (whole < -_WHOLE)).any()
+
+
 def _numbers(
     source: str, key: str, value: Any, *, ndim: int, rows: int | None = None
 ) -> np.ndarray:
@@ -160,7 +166,7 @@ def _numbers(
     # Checked after the cast: a float64 beyond float32 becomes inf.
     with np.errstate(over="ignore"):
         x = x.astype(np.float32)
-    if given.dtype.kind != "f" and not np.array_equal(x.astype(np.float64), given):
+    if given.dtype.kind != "f" and not fits_float32(given):
         raise ValueError(
             f"{source}: {key}: {given.dtype} numbers that float32 cannot hold; rescale them"
         )

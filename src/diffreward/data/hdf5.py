@@ -21,10 +21,16 @@ class Hdf5:
     def __init__(self, file: File, root: h5py.File):
         """Keeps both; see :func:`reading_hdf5`."""
         self.path, self.file, self.root = file.path, file, root
+        self._listed: dict[int, str] = {}
 
     def names(self, group: str = "/") -> list[str]:
         """What a group holds."""
-        return list(map(str, self._item(group, h5py.Group)))
+        found = self._item(group, h5py.Group)
+        # Groups that lie in one another would be walked for ever.
+        first = self._listed.setdefault(h5py.h5o.get_info(found.id).addr, group)
+        if first != group:
+            raise BadFile(f"{self.path}: {group} and {first} are one group; copy it")
+        return list(map(str, found))
 
     def has(self, name: str) -> bool:
         """Whether a group or an array has this name."""

@@ -68,9 +68,14 @@ def read_minari(path: str | os.PathLike[str], *, parts: Sequence[str] = ()) -> E
         ValueError: naming the file and what is wrong with it.
     """
     path = Path(path)
-    about = _metadata(path)
-    order = tuple(parts) or _declared(about)
     file_path = path / "main_data.hdf5"
+    try:
+        about = _metadata(path)
+    except BadFile:
+        if file_path.is_file():
+            raise
+        about = {}  # what is missing is said first
+    order = tuple(parts) or _declared(about)
     if file_path.is_file():
         episodes = _hdf5_episodes(file_path)
     elif about.get("data_format") in ("arrow", "parquet"):
@@ -99,12 +104,16 @@ def read_minari(path: str | os.PathLike[str], *, parts: Sequence[str] = ()) -> E
 
 
 def _metadata(path: Path) -> dict[str, Any]:
-    """What the dataset says of itself, as far as it can be read."""
+    """What the dataset says of itself; nothing, if it was made without."""
     try:
         found = read_json(path / "metadata.json")
-    except (OSError, ValueError):
+    except FileNotFoundError:
         return {}
-    return found if isinstance(found, dict) else {}
+    if not isinstance(found, dict):
+        raise BadFile(
+            f"{path / 'metadata.json'}: {type(found).__name__}, expected an object"
+        )
+    return found
 
 
 def _declared(about: dict[str, Any]) -> tuple[str, ...]:

@@ -2,7 +2,8 @@
 
 A trajectory of T transitions stands as T + 1 rows. ``terminals`` marks its last row, which
 is the state where it ends: the action beside it was never taken. That is an end of the
-recording, not of a task, and there are no rewards.
+recording, not of a task. Files have no rewards, unless someone added them. In the package's
+compact form ``valids`` is 0 in those rows, and ``terminals`` marks the row before as well.
 """
 
 import os
@@ -45,7 +46,7 @@ def load_ogbench(name: str, folder: str | Path | None = None) -> Episodes:
 
 
 def read_ogbench(path: str | Path) -> Episodes:
-    """Reads a file of OGBench; its episodes have no rewards, which are zero here.
+    """Reads a file of OGBench; rewards that it does not have are zero.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -64,19 +65,23 @@ def episodes_of_ogbench(arrays: dict[str, np.ndarray], path: str | Path) -> Epis
             "that OGBench saves; give the file as downloaded"
         )
     observations, actions, ends = (np.asarray(arrays[key]) for key in _NEEDED)
+    name, end = ("terminals", 1) if "valids" not in arrays else ("valids", 0)
+    ends, rewards = np.asarray(arrays[name]), arrays.get("rewards")
     rows = len(observations) if observations.ndim else 0
     flags = ends[:, 0] if ends.ndim == 2 and ends.shape[1] == 1 else ends
     if rows < 2 or flags.shape != (rows,) or actions.shape[:1] != (rows,):
         raise BadFile(
-            f"{path}: observations, actions and terminals should have as many rows; they "
+            f"{path}: observations, actions and {name} should have as many rows; they "
             f"have the shapes {observations.shape}, {actions.shape}, {ends.shape}"
         )
-    if not np.isin(flags, (0, 1)).all() or not flags[-1]:
+    if not np.isin(flags, (0, 1)).all() or flags[-1] != end:
         raise BadFile(
-            f"{path}: terminals should be 0 or 1, and 1 in the last row, where the last "
+            f"{path}: {name} should be 0 or 1, and {end} in the last row, where the last "
             "trajectory ends"
         )
-    last = flags.astype(bool)
+    if rewards is not None and rewards.shape[:1] != (rows,):
+        raise BadFile(f"{path}: rewards: shape {rewards.shape}, expected ({rows},)")
+    last = flags == end
     moves = ~last
     timeouts = np.roll(last, -1)
     if (last & np.roll(last, 1))[1:].any() or last[0]:
@@ -84,6 +89,7 @@ def episodes_of_ogbench(arrays: dict[str, np.ndarray], path: str | Path) -> Epis
     return Episodes.from_arrays(
         observations[moves],
         actions[moves],
+        rewards=None if rewards is None else rewards[moves],
         terminals=np.zeros(int(moves.sum()), bool),
         timeouts=timeouts[moves],
         source=str(path),

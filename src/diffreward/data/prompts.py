@@ -47,14 +47,26 @@ def read_prompts(path: str | Path, *, column: str = TEXT, limit: int = 0) -> Pro
         raise BadFile(f"prompts: {path} holds none")
     for i, row in enumerate(rows):
         text = row.get(column)
-        if not isinstance(text, str) or not text.strip() or "\0" in text:
+        if not isinstance(text, str) or not text.strip() or not _is_text(text):
             names = ", ".join(map(repr, row)) or "nothing"
             raise BadFile(
                 f"prompts: entry {i + 1} of {path} has no {column!r}; it has {names}"
             )
-    names = [n for n in rows[0] if n != column]
-    columns = {n: [str(row.get(n, "")) for row in rows] for n in names}
+    names = [n for n in dict.fromkeys(n for row in rows for n in row) if n != column]
+    columns = {n: [_cell(row.get(n)) for row in rows] for n in names}
     return Prompts([row[column] for row in rows], columns)
+
+
+def _is_text(text: str) -> bool:
+    """Whether it can be encoded: JSON may write halves of characters."""
+    return not any(c == "\0" or "\ud800" <= c <= "\udfff" for c in text)
+
+
+def _cell(value: Any) -> str:
+    """A value as in a table; several of them are separated by commas."""
+    if isinstance(value, list):
+        return ", ".join(map(_cell, value))
+    return "" if value is None else str(value)
 
 
 def _csv(file: File) -> list[dict[str, Any]]:
@@ -86,7 +98,20 @@ def _csv(file: File) -> list[dict[str, Any]]:
 
 
 def _json(file: File) -> list[dict[str, Any]]:
-    return _objects(file, file.json())
+    try:
+        return _objects(file, json.loads(file.text(), object_pairs_hook=_unique))
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, BadFile):
+            raise
+        raise BadFile(f"prompts: {file.path} is not valid JSON ({error})") from None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object, none of whose names stands twice."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("an object has one name twice")
+    return found
 
 
 def _json_lines(file: File) -> list[dict[str, Any]]:
@@ -95,7 +120,7 @@ def _json_lines(file: File) -> list[dict[str, Any]]:
     for number, line in enumerate(file.text().split("\n"), 1):
         if line.strip():
             try:
-                found.append(json.loads(line))
+                found.append(json.loads(line, object_pairs_hook=_unique))
             except (ValueError, RecursionError) as error:
                 raise BadFile(
                     f"prompts: {file.path}, line {number} is not valid JSON ({error})"

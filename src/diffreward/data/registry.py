@@ -14,7 +14,7 @@ from diffreward.data.download import check_digest, download
 from diffreward.data.episodes import Episodes
 from diffreward.data.locomotion import LOCOMOTION
 from diffreward.data.ogbench import read_ogbench
-from diffreward.files import read_text
+from diffreward.files import read_text, recorded
 
 _URL = "https://rail.eecs.berkeley.edu/datasets/offline_rl/gym_mujoco_v2/"
 _ACTION_TOLERANCE = 1e-3
@@ -96,8 +96,10 @@ def load_d4rl(name: str, folder: str | os.PathLike[str] | None = None) -> Episod
     path = next((folder / n for n in names if (folder / n).is_file()), None)
     if path is None:
         path = download(url, folder / names[0], check=lambda p: read_hdf5(p, limit=limit))
-    check_digest(path)
-    return check_task(read_hdf5(path, limit=limit), task_of(name))
+    with recorded() as read:
+        episodes = read_hdf5(path, limit=limit)
+    check_digest(path, read[path])
+    return check_task(episodes, task_of(name))
 
 
 def task_of(name: str) -> str | None:
