@@ -137,7 +137,7 @@ def restore_agent(agent: Any, path: Path) -> None:
         state = serialization.from_bytes(blank, file.data)
         unlike = lambda a, b: np.shape(a) != np.shape(b)
         if any(jax.tree.leaves(jax.tree.map(unlike, blank, state))):
-            raise files.BadFile(f"{path} holds other networks; delete its folder")
+            raise files.FileValueError(f"{path} holds other networks; delete its folder")
     agent.policy.actor_state, agent.policy.qf_state = state["actor"], state["critic"]
     agent.ent_coef_state = state["entropy"]
     agent.key, agent.policy.key, agent.policy.noise_key = map(jnp.asarray, state["keys"])

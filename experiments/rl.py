@@ -16,11 +16,12 @@ from tqdm import tqdm
 
 from configs.common import ConfigDict, choose
 from diffreward import data as d
-from diffreward import measures, report
+from diffreward import files, measures, report
 from diffreward.report import figures
 from diffreward.report.canvas import EngFormatter
 from diffreward.reward import metrics
 from diffreward.steer import stepwise, wrappers
+from diffreward.text import say
 from diffreward.types import Params
 from experiments import launch, maze2d, maze2d_evaluate, tasks
 

@@ -27,7 +27,7 @@ def test_a_file_that_changes_between_two_readings_is_refused(tmp_path):
     with files.recorded():
         files.read_text(path)
         path.write_text("2")
-        with pytest.raises(files.BadFile, match="changed while"):
+        with pytest.raises(files.FileValueError, match="changed while"):
             files.read_text(path)
 
 
@@ -49,22 +49,24 @@ def test_only_regular_files_are_read(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "folder").mkdir()
     for path in (tmp_path / "pipe", tmp_path / "folder", Path("/dev/zero")):
-        with pytest.raises(files.BadFile, match="no regular file"):
+        with pytest.raises(files.FileValueError, match="no regular file"):
             files.read_text(path)
     with pytest.raises(FileNotFoundError, match="does not exist"):
         files.read_text(tmp_path / "none")
-    with pytest.raises(files.BadFile, match="changed"):
+    with pytest.raises(files.FileValueError, match="changed"):
         files.read_text("/proc/self/status")  # says 0 bytes, has more
 
 
 def test_large_files_and_large_wishes_name_the_limit(tmp_path, monkeypatch):
     path = tmp_path / "a"
     path.write_bytes(bytes(2 * files.MIB))
-    with pytest.raises(files.BadFile, match=r"2 MiB, more than the 1 .*DIFFREWARD_MEMORY"):
+    with pytest.raises(
+        files.FileValueError, match=r"2 MiB, more than the 1 .*DIFFREWARD_MEMORY"
+    ):
         files._read(path, files.MIB)
     with files.reading(path) as file:
         file.spend(100 * files.MIB, "an array")
-        with pytest.raises(files.BadFile, match="an array asks for 100 MiB"):
+        with pytest.raises(files.FileValueError, match="an array asks for 100 MiB"):
             file.spend(100 * files.MIB, "an array")
     monkeypatch.setenv(files.SETTING, "1000")
     with files.reading(path) as file:
@@ -82,7 +84,7 @@ class Panic(BaseException):
 def test_whatever_a_parser_raises_names_the_file(tmp_path, error):
     path = tmp_path / "a"
     path.write_text("1")
-    with pytest.raises(files.BadFile, match=str(path)), files.reading(path):
+    with pytest.raises(files.FileValueError, match=str(path)), files.reading(path):
         raise error
     with pytest.raises(KeyboardInterrupt), files.reading(path):
         raise KeyboardInterrupt
@@ -96,7 +98,7 @@ def test_names_of_a_folder_stay_inside_it(tmp_path):
     for name in ("../out", str(out), "link", "", ".", 5, ["a"], "a\0b"):
         if name == ".":
             continue
-        with pytest.raises(files.BadFile):
+        with pytest.raises(files.FileValueError):
             files.inside(folder, name)
     assert files.inside(folder, "a/b") == folder / "a/b"
     store = tmp_path / "models--x" / "blobs"

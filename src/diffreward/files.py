@@ -35,7 +35,7 @@ MARK = ".diffreward"
 """File in every folder that this package made for itself and may delete."""
 
 
-class BadFile(ValueError):
+class FileValueError(ValueError):
     """A file that cannot be used; the message names it and says why."""
 
 
@@ -60,25 +60,25 @@ class File:
         """The bytes as UTF-8 text; a byte order mark is left out.
 
         Raises:
-            BadFile: if they are none.
+            FileValueError: if they are none.
         """
         try:
             return self.data.decode("utf-8-sig")
         except UnicodeDecodeError as error:
-            raise BadFile(f"{self.path} is not UTF-8 text ({error})") from None
+            raise FileValueError(f"{self.path} is not UTF-8 text ({error})") from None
 
     def json(self) -> Any:
         """The bytes as JSON.
 
         Raises:
-            BadFile: if they are none.
+            FileValueError: if they are none.
         """
         try:
             return json.loads(self.text())
         except (ValueError, RecursionError) as error:
-            if isinstance(error, BadFile):
+            if isinstance(error, FileValueError):
                 raise
-            raise BadFile(f"{self.path} is not valid JSON ({error})") from None
+            raise FileValueError(f"{self.path} is not valid JSON ({error})") from None
 
     def spend(self, count: int, what: str) -> None:
         """Asks for memory on behalf of this file, before it is allocated.
@@ -88,11 +88,11 @@ class File:
             what: they are for, for the message.
 
         Raises:
-            BadFile: if the file asks for more than its size allows.
+            FileValueError: if the file asks for more than its size allows.
         """
         self._left -= count
         if self._left < 0:
-            raise BadFile(
+            raise FileValueError(
                 f"{self.path}: {what} asks for {count / MIB:,.0f} MiB, more than a file of "
                 f"{len(self.data):,} bytes may; if you trust it, set {SETTING} to the MiB "
                 "that one file may ask for"
@@ -126,26 +126,28 @@ def reading(path: str | Path, *, most: int = LARGE) -> Iterator[File]:
 
     Raises:
         FileNotFoundError: if there is none.
-        BadFile: if it is no regular file, too large, or cannot be parsed.
+        FileValueError: if it is no regular file, too large, or cannot be parsed.
     """
     path = Path(path)
     file = File(path, _read(path, limit(most)))
     for ledger in _ledgers.get():
         if ledger.setdefault(path, file.sha256) != file.sha256:
-            raise BadFile(f"{path} changed while it was in use; run the command again")
+            raise FileValueError(
+                f"{path} changed while it was in use; run the command again"
+            )
     try:
         yield file
-    except (BadFile, KeyboardInterrupt, SystemExit, GeneratorExit):
+    except (FileValueError, KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
     except MemoryError:
-        raise BadFile(f"{path} needs more memory than there is") from None
+        raise FileValueError(f"{path} needs more memory than there is") from None
     except BaseException as error:  # panics of native code are no Exceptions
         reason = " ".join(str(error).split()) or type(error).__name__
         if str(path) in reason:
-            raise BadFile(reason) from error
+            raise FileValueError(reason) from error
         named = isinstance(error, ValueError | OSError | RuntimeError)
         what = "" if named else f"{type(error).__name__}: "
-        raise BadFile(f"{path} cannot be read: {what}{reason[:300]}") from error
+        raise FileValueError(f"{path} cannot be read: {what}{reason[:300]}") from error
 
 
 def user_path(value: str) -> Path:
@@ -181,14 +183,14 @@ def _read(path: Path, most: int) -> bytes:
         raise FileNotFoundError(f"{path} does not exist") from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise BadFile(f"{path} cannot be opened: {reason}") from None
+        raise FileValueError(f"{path} cannot be opened: {reason}") from None
     try:
         about = os.fstat(handle)
         if not stat.S_ISREG(about.st_mode):
             kind = "folder" if stat.S_ISDIR(about.st_mode) else "device or pipe"
-            raise BadFile(f"{path} is a {kind}, no regular file")
+            raise FileValueError(f"{path} is a {kind}, no regular file")
         if about.st_size > most:
-            raise BadFile(
+            raise FileValueError(
                 f"{path} has {about.st_size / MIB:,.0f} MiB, more than the "
                 f"{most / MIB:,.0f} MiB that such a file may have; set {SETTING} to the "
                 "MiB you allow"
@@ -198,11 +200,11 @@ def _read(path: Path, most: int) -> bytes:
             more = file.read(1)
     except (OSError, MemoryError) as error:
         reason = getattr(error, "strerror", None) or "not enough memory"
-        raise BadFile(f"{path} cannot be read: {reason}") from None
+        raise FileValueError(f"{path} cannot be read: {reason}") from None
     finally:
         os.close(handle)
     if more or len(data) != about.st_size:
-        raise BadFile(f"{path} changed while it was read; run the command again")
+        raise FileValueError(f"{path} changed while it was read; run the command again")
     return data
 
 
@@ -214,21 +216,23 @@ def inside(folder: str | Path, name: Any) -> Path:
         name: as written in one of its files.
 
     Raises:
-        BadFile: for anything but a plain relative name, and for links that lead out of
-            the folder. (Links into the store of Hugging Face's cache are followed.)
+        FileValueError: for anything but a plain relative name, and for links that lead
+            out of the folder. (Links into the store of Hugging Face's cache are followed.)
     """
     folder = Path(folder)
     parts = Path(name).parts if isinstance(name, str) and "\0" not in name else ()
     if not parts or Path(name).is_absolute() or ".." in parts:
-        raise BadFile(f"{folder} names {name!r}, which is no file inside it")
+        raise FileValueError(f"{folder} names {name!r}, which is no file inside it")
     path = folder / name
     try:
         real, root = path.resolve(), folder.resolve()
     except (OSError, RuntimeError) as error:
-        raise BadFile(f"{path} cannot be followed: {error}") from None
+        raise FileValueError(f"{path} cannot be followed: {error}") from None
     store = next((p for p in root.parents if p.name.startswith("models--")), None)
     if not real.is_relative_to(root) and not (store and real.is_relative_to(store)):
-        raise BadFile(f"{path} is a link that leads out of {folder}; copy the file there")
+        raise FileValueError(
+            f"{path} is a link that leads out of {folder}; copy the file there"
+        )
     return path
 
 

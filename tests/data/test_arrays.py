@@ -9,7 +9,7 @@ import pytest
 
 from diffreward.cli.samples import read_samples
 from diffreward.data import read_arrays, write_array, write_arrays
-from diffreward.files import BadFile
+from diffreward.files import FileValueError
 
 X = np.arange(24, dtype=np.float32).reshape(4, 3, 2)
 
@@ -42,7 +42,7 @@ def test_orders_and_types_are_kept_and_objects_refused(tmp_path):
         np.testing.assert_array_equal(read_samples(tmp_path / "a.npy").x, given)
     for bad in (np.array([[{}]], object), np.array([["a"]]), X.astype("datetime64[s]")):
         np.save(tmp_path / "a.npy", bad, allow_pickle=True)
-        with pytest.raises(BadFile, match=r"a\.npy: its array is of type"):
+        with pytest.raises(FileValueError, match=r"a\.npy: its array is of type"):
             read_arrays(tmp_path / "a.npy")
     for lossy in (np.full((2, 2), 2**24 + 1), np.full((2, 2), 1e300), np.full((2, 2), 1j)):
         np.save(tmp_path / "a.npy", lossy)
@@ -59,12 +59,12 @@ def header(shape):
 
 def test_a_header_that_promises_more_is_refused_before_it_is_allocated(tmp_path):
     (tmp_path / "a.npy").write_bytes(header((10**11, 8, 5)) + bytes(64))
-    with pytest.raises(BadFile, match="has 64 bytes; the file is damaged"):
+    with pytest.raises(FileValueError, match="has 64 bytes; the file is damaged"):
         read_arrays(tmp_path / "a.npy")
     with zipfile.ZipFile(tmp_path / "a.npz", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("x.npy", header((40_000, 1000)) + bytes(160_000_000))
     assert os.stat(tmp_path / "a.npz").st_size < 10**6
-    with pytest.raises(BadFile, match=r"a\.npz: its array 'x' asks for 153 MiB"):
+    with pytest.raises(FileValueError, match=r"a\.npz: its array 'x' asks for 153 MiB"):
         read_arrays(tmp_path / "a.npz")
 
 
@@ -73,5 +73,5 @@ def test_two_arrays_of_one_name_are_refused(tmp_path):
         archive.writestr("x.npy", header((1,)) + bytes(4))
         with pytest.warns(UserWarning, match="Duplicate"):
             archive.writestr("x.npy", header((1,)) + bytes(4))
-    with pytest.raises(BadFile, match="two arrays of one name"):
+    with pytest.raises(FileValueError, match="two arrays of one name"):
         read_arrays(tmp_path / "a.npz")

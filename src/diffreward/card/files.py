@@ -178,7 +178,7 @@ def open_card(folder: str | Path) -> tuple[Reward, dict[str, Any]]:
             check_tensors(tensors, shape, card["coordinates"])
             reward = _rebuilt(card, tensors, shape)
         except (KeyError, ValueError, TypeError) as error:
-            raise files.BadFile(f"{folder} cannot be rebuilt: {error}") from error
+            raise files.FileValueError(f"{folder} cannot be rebuilt: {error}") from error
     return reward, card
 
 
@@ -219,8 +219,8 @@ def read_card(folder: str | Path) -> dict[str, Any]:
     with files.reading(path, most=files.SMALL) as file:
         try:
             card = file.json()
-        except files.BadFile as error:
-            raise files.BadFile(
+        except files.FileValueError as error:
+            raise files.FileValueError(
                 f"{path} is damaged ({error}); copy the card again"
             ) from None
         return check_card(card, path, FORMAT)
@@ -248,7 +248,7 @@ def verify(folder: str | Path, card: Mapping[str, Any], reward: Reward) -> bool:
         if name != WEIGHTS:
             with files.reading(files.inside(folder, name)) as file:
                 if file.sha256 != digest:
-                    raise files.BadFile(
+                    raise files.FileValueError(
                         f"{file.path} is not the file the card was made with; copy it again"
                     )
     if card["score_sha256"] is None:

@@ -16,6 +16,7 @@ UNITS = {
     "nats": "nats: log density of the expert over the base, up to a constant per level",
     "returns": "units of the returns that were regressed, up to a constant",
     "preferences": "log odds of being preferred, up to a constant per level",
+    "unknown": "units that nobody has named, up to a constant per level",
     "errors": "weighted errors of denoising, those of the base less those of the expert",
 }
 """What a reward may be measured in, by the name that a card has for it."""
@@ -33,8 +34,8 @@ class Reward(NamedTuple):
     schedule: Schedule
     extractor: str
     """Its name in the zoo."""
-    units: str
-    """A key of ``UNITS``."""
+    units: str = "unknown"
+    """A key of ``UNITS``; every extractor names its own."""
     network: Any = None
     """Linen module; None for extractors that train nothing."""
     params: Params = None
@@ -55,7 +56,7 @@ def network_reward(
     params: Params,
     schedule: Schedule,
     extractor: str,
-    units: str,
+    units: str = "unknown",
     **parts: Any,
 ) -> Reward:
     """The reward of a trained network; see :class:`Reward` for the further ``parts``."""

@@ -110,7 +110,7 @@ def parser() -> Parser:
     score = kinds.add_parser("score", help="score samples with a card")
     score.set_defaults(run="score")
     score.add_argument("card", type=path)
-    score.add_argument("data", type=path, help="samples: .npy, .npz or D4RL .hdf5")
+    score.add_argument("data", type=path, help="samples: .npy, .npz, D4RL .hdf5 or OGBench .npz")
     score.add_argument(
         "--horizon", type=whole(1, MOST), help="steps per sample of an .hdf5 file"
     )
@@ -147,7 +147,7 @@ def _data(parser: argparse.ArgumentParser, required: bool) -> None:
         "--data",
         type=path,
         required=required,
-        help="clean samples: .npy, .npz or D4RL .hdf5",
+        help="clean samples: .npy, .npz, D4RL .hdf5 or OGBench .npz",
     )
     parser.add_argument(
         "--horizon", type=whole(1, MOST), help="steps per sample of an .hdf5 file"

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from diffreward.files import BadFile, File, reading, write_bytes
+from diffreward.files import File, FileValueError, reading, write_bytes
 
 UNNAMED = "arr_0"
 """How ``np.savez`` calls an array without a name; the one of a ``.npy`` is called so."""
@@ -27,19 +27,21 @@ def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        BadFile: naming it, if it is damaged, holds anything but numbers, or would unpack
-            to more memory than a file of its size may ask for.
+        FileValueError: naming it, if it is damaged, holds anything but numbers, or would
+            unpack to more memory than a file of its size may ask for.
     """
     with reading(path) as file:
         if file.data.startswith(_NPY):
             return {UNNAMED: _array(file, file.data, "its array")}
         if not file.data.startswith(_ZIP):
-            raise BadFile(f"{path} is no file of NumPy's (.npy or .npz), or is damaged")
+            raise FileValueError(
+                f"{path} is no file of NumPy's (.npy or .npz), or is damaged"
+            )
         with zipfile.ZipFile(file.stream()) as archive:
             entries = archive.infolist()
             names = [entry.filename.removesuffix(".npy") for entry in entries]
             if len(set(names)) != len(names):
-                raise BadFile(f"{path} has two arrays of one name")
+                raise FileValueError(f"{path} has two arrays of one name")
             arrays = {}
             for name, entry in zip(names, entries, strict=True):
                 file.spend(entry.file_size, f"its array {name!r}")
@@ -66,13 +68,15 @@ def _array(file: File, data: bytes, what: str) -> np.ndarray:
     stream = io.BytesIO(data)
     version = np.lib.format.read_magic(stream)
     if version not in _HEADERS:
-        raise BadFile(f"{file.path}: {what} has format {version}, which is not read")
+        raise FileValueError(f"{file.path}: {what} has format {version}, which is not read")
     shape, columns_first, dtype = _HEADERS[version](stream)
     if dtype.kind not in _NUMBERS:
-        raise BadFile(f"{file.path}: {what} is of type {dtype}; only numbers are read")
+        raise FileValueError(
+            f"{file.path}: {what} is of type {dtype}; only numbers are read"
+        )
     body = memoryview(data)[stream.tell() :]
     if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != len(body):
-        raise BadFile(
+        raise FileValueError(
             f"{file.path}: {what} should be {dtype} shaped {shape}, and has {len(body):,} "
             "bytes; the file is damaged"
         )

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from diffreward.data.episodes import Episodes
 from diffreward.data.hdf5 import reading_hdf5
-from diffreward.files import BadFile
+from diffreward.files import FileValueError
 
 _REQUIRED = ("observations", "actions")
 _OPTIONAL = ("rewards", "terminals", "timeouts")
@@ -52,7 +52,7 @@ def read_hdf5(path: str | Path, *, limit: int | None = None) -> Episodes:
     with reading_hdf5(path) as file:
         missing = [key for key in _REQUIRED if not file.has(key)]
         if missing:
-            raise BadFile(
+            raise FileValueError(
                 f"{path}: missing {', '.join(missing)}; the file has: "
                 f"{', '.join(sorted(file.names())) or 'nothing'}"
             )

@@ -9,7 +9,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from diffreward.files import BadFile, File, reading, write_bytes
+from diffreward.files import File, FileValueError, reading, write_bytes
 
 _CHUNK_ROWS = 16_384
 _NUMBERS = "biuf"
@@ -29,7 +29,7 @@ class Hdf5:
         # Groups that lie in one another would be walked for ever.
         first = self._listed.setdefault(h5py.h5o.get_info(found.id).addr, group)
         if first != group:
-            raise BadFile(f"{self.path}: {group} and {first} are one group; copy it")
+            raise FileValueError(f"{self.path}: {group} and {first} are one group; copy it")
         return list(map(str, found))
 
     def has(self, name: str) -> bool:
@@ -48,14 +48,18 @@ class Hdf5:
         """An array of numbers, whole.
 
         Raises:
-            BadFile: if it is none, lies in another file, or asks for more memory than a
-                file of this size may.
+            FileValueError: if it is none, lies in another file, or asks for more memory
+                than a file of this size may.
         """
         item = self._item(name, h5py.Dataset)
         if item.is_virtual or item.external:
-            raise BadFile(f"{self.path}: {name} lies in other files; copy it into this one")
+            raise FileValueError(
+                f"{self.path}: {name} lies in other files; copy it into this one"
+            )
         if item.shape is None or item.dtype.kind not in _NUMBERS:
-            raise BadFile(f"{self.path}: {name}: dtype {item.dtype}, expected numbers")
+            raise FileValueError(
+                f"{self.path}: {name}: dtype {item.dtype}, expected numbers"
+            )
         self.file.spend(item.nbytes, name)
         return np.asarray(item[()])
 
@@ -63,16 +67,18 @@ class Hdf5:
         item: Any = self.root
         for part in filter(None, name.split("/")):
             if not isinstance(item, h5py.Group) or part not in item:
-                raise BadFile(f"{self.path}: {name} is missing")
+                raise FileValueError(f"{self.path}: {name} is missing")
             if not isinstance(item.get(part, getlink=True), h5py.HardLink):
-                raise BadFile(f"{self.path}: {name} is a link; copy what it leads to")
+                raise FileValueError(
+                    f"{self.path}: {name} is a link; copy what it leads to"
+                )
             item = item[part]
         if kind is not None and not isinstance(item, kind):
             wanted = "an array" if kind is h5py.Dataset else "a group"
             found = {h5py.Group: "a group", h5py.Dataset: "an array"}.get(
                 type(item), "a type"
             )
-            raise BadFile(f"{self.path}: {name}: {found}, expected {wanted}")
+            raise FileValueError(f"{self.path}: {name}: {found}, expected {wanted}")
         return item
 
 
@@ -82,14 +88,14 @@ def reading_hdf5(path: str | Path) -> Iterator[Hdf5]:
 
     Raises:
         FileNotFoundError: if there is none.
-        BadFile: naming it and what is wrong with it, also for what the block raises.
+        FileValueError: naming it and what is wrong with it, also for what the block raises.
     """
     with reading(path) as file:
         try:
             with h5py.File(file.stream(), "r") as root:
                 yield Hdf5(file, root)
         except (OSError, RuntimeError, KeyError, TypeError) as error:
-            raise BadFile(
+            raise FileValueError(
                 f"{path}: not a readable HDF5 file (truncated or another format): {error}"
             ) from error
 

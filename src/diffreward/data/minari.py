@@ -13,7 +13,7 @@ import numpy as np
 
 from diffreward.data.episodes import Episodes
 from diffreward.data.hdf5 import Hdf5, reading_hdf5
-from diffreward.files import BadFile, read_json
+from diffreward.files import FileValueError, read_json
 
 _FLAGS = ("terminations", "truncations")
 
@@ -71,7 +71,7 @@ def read_minari(path: str | os.PathLike[str], *, parts: Sequence[str] = ()) -> E
     file_path = path / "main_data.hdf5"
     try:
         about = _metadata(path)
-    except BadFile:
+    except FileValueError:
         if file_path.is_file():
             raise
         about = {}  # what is missing is said first
@@ -81,7 +81,7 @@ def read_minari(path: str | os.PathLike[str], *, parts: Sequence[str] = ()) -> E
     elif about.get("data_format") in ("arrow", "parquet"):
         file_path, episodes = path, _stored_episodes(path, str(about["data_format"]))
     else:
-        raise BadFile(
+        raise FileValueError(
             f"{file_path}: no such file (data format: "
             f"{about.get('data_format', 'unknown')}); Minari's HDF5, Arrow and Parquet "
             "formats can be read"
@@ -91,11 +91,11 @@ def read_minari(path: str | os.PathLike[str], *, parts: Sequence[str] = ()) -> E
         for key, array in _episode(f"{file_path}: {name}", raw, order, bool(parts)).items():
             columns.setdefault(key, []).append(array)
     if not columns:
-        raise BadFile(f"{file_path}: no episodes")
+        raise FileValueError(f"{file_path}: no episodes")
     for key in ("observations", "actions"):
         shapes = sorted({array.shape[1:] for array in columns[key]})
         if len(shapes) > 1:
-            raise BadFile(
+            raise FileValueError(
                 f"{file_path}: {key}: rows of different shapes in different episodes: "
                 f"{', '.join(map(str, shapes))}"
             )
@@ -110,7 +110,7 @@ def _metadata(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     if not isinstance(found, dict):
-        raise BadFile(
+        raise FileValueError(
             f"{path / 'metadata.json'}: {type(found).__name__}, expected an object"
         )
     return found
@@ -131,7 +131,7 @@ def _hdf5_episodes(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         names = file.names()
         foreign = [n for n in names if not re.fullmatch(r"episode_\d{1,18}", n)]
         if foreign:
-            raise BadFile(
+            raise FileValueError(
                 f"{path}: {foreign[0]!r} is not an episode; not a Minari file (expected "
                 "episode_0, episode_1, ...)"
             )
@@ -145,7 +145,7 @@ def _tree(file: Hdf5, name: str, depth: int = 0) -> Any:
     if not file.is_group(name):
         return file.array(name)
     if depth > 3:
-        raise BadFile(f"{file.path}: {name} is nested deeper than observations are")
+        raise FileValueError(f"{file.path}: {name} is nested deeper than observations are")
     return {key: _tree(file, f"{name}/{key}", depth + 1) for key in file.names(name)}
 
 
@@ -157,13 +157,15 @@ def _stored_episodes(path: Path, kind: str) -> Iterator[tuple[str, dict[str, Any
         for raw in storage.get_episodes(range(int(storage.total_episodes))):
             yield f"episode_{raw['id']}", raw
     except ImportError as error:
-        raise BadFile(
+        raise FileValueError(
             f"{path}: Minari's {kind} storage is read with pip install -e '.[minari]' "
             f"({' '.join(str(error).split())})"
         ) from error
     except Exception as error:  # noqa: BLE001 - whatever pyarrow raises
         reason = " ".join(str(error).split())
-        raise BadFile(f"{path}: not a readable Minari dataset: {reason[:300]}") from error
+        raise FileValueError(
+            f"{path}: not a readable Minari dataset: {reason[:300]}"
+        ) from error
 
 
 def _episode(
@@ -173,9 +175,9 @@ def _episode(
     actions = _column(f"{where}/actions", raw["actions"])
     steps = len(actions)
     if not steps:
-        raise BadFile(f"{where}: no steps")
+        raise FileValueError(f"{where}: no steps")
     if len(observations) not in (steps, steps + 1):
-        raise BadFile(
+        raise FileValueError(
             f"{where}/observations: {len(observations)} rows for {steps} actions; expected "
             f"{steps + 1}"
         )
@@ -183,11 +185,13 @@ def _episode(
     columns = {key: _column(f"{where}/{key}", raw[key]) for key in ("rewards", *_FLAGS)}
     for key, column in columns.items():
         if len(column) != steps:
-            raise BadFile(
+            raise FileValueError(
                 f"{where}/{key}: {len(column)} rows for {steps} actions; expected {steps}"
             )
         if key != "rewards" and not np.isin(column, (0, 1)).all():
-            raise BadFile(f"{where}/{key}: dtype {column.dtype}, values other than 0 and 1")
+            raise FileValueError(
+                f"{where}/{key}: dtype {column.dtype}, values other than 0 and 1"
+            )
     terminals = columns["terminations"].astype(bool)
     timeouts = columns["truncations"].astype(bool) & ~terminals
     timeouts[-1] |= not terminals[-1]  # an episode that was simply cut off
@@ -204,11 +208,11 @@ def _rows(where: str, value: Any, order: Sequence[str], chosen: bool) -> np.ndar
     """An array of rows; dictionaries side by side, in the given order."""
     if not isinstance(value, dict):
         if chosen:
-            raise BadFile(f"{where} has no parts to choose from, it is one array")
+            raise FileValueError(f"{where} has no parts to choose from, it is one array")
         return _column(where, value)
     unknown = [name for name in order if name not in value]
     if unknown or (order and not chosen and set(order) != value.keys()):
-        raise BadFile(
+        raise FileValueError(
             f"{where} has the parts {', '.join(sorted(value))}; asked for or declared are "
             f"{', '.join(order)}"
         )
@@ -216,9 +220,9 @@ def _rows(where: str, value: Any, order: Sequence[str], chosen: bool) -> np.ndar
         _rows(f"{where}/{name}", value[name], (), False) for name in order or sorted(value)
     ]
     if not parts:
-        raise BadFile(f"{where} is an empty group")
+        raise FileValueError(f"{where} is an empty group")
     if len({len(part) for part in parts}) > 1 or any(part.ndim > 2 for part in parts):
-        raise BadFile(
+        raise FileValueError(
             f"{where}: its parts have the shapes {[part.shape for part in parts]}; "
             "expected vectors, one per row"
         )
@@ -228,10 +232,10 @@ def _rows(where: str, value: Any, order: Sequence[str], chosen: bool) -> np.ndar
 def _column(where: str, value: Any) -> np.ndarray:
     """One array of at least one axis."""
     if isinstance(value, dict):
-        raise BadFile(f"{where}: a group of {', '.join(value)}; expected one array")
+        raise FileValueError(f"{where}: a group of {', '.join(value)}; expected one array")
     array = np.asarray(value)
     if array.ndim == 0 or array.dtype.kind not in "biuf":
-        raise BadFile(
+        raise FileValueError(
             f"{where}: {array.dtype} shaped {array.shape}, expected numbers, a row per step"
         )
     return array

@@ -13,7 +13,7 @@ import numpy as np
 
 from diffreward.data.arrays import read_arrays
 from diffreward.data.episodes import Episodes
-from diffreward.files import BadFile
+from diffreward.files import FileValueError
 
 _NEEDED = ("observations", "actions", "terminals")
 
@@ -58,9 +58,9 @@ def read_ogbench(path: str | Path) -> Episodes:
 def episodes_of_ogbench(arrays: dict[str, np.ndarray], path: str | Path) -> Episodes:
     """Episodes of the arrays of a file; see :func:`read_ogbench`."""
     if missing := [key for key in _NEEDED if key not in arrays]:
-        raise BadFile(f"{path}: no {missing[0]}; is it a dataset of OGBench?")
+        raise FileValueError(f"{path}: no {missing[0]}; is it a dataset of OGBench?")
     if "next_observations" in arrays:
-        raise BadFile(
+        raise FileValueError(
             f"{path}: rows are transitions with next_observations, which is not the layout "
             "that OGBench saves; give the file as downloaded"
         )
@@ -70,22 +70,22 @@ def episodes_of_ogbench(arrays: dict[str, np.ndarray], path: str | Path) -> Epis
     rows = len(observations) if observations.ndim else 0
     flags = ends[:, 0] if ends.ndim == 2 and ends.shape[1] == 1 else ends
     if rows < 2 or flags.shape != (rows,) or actions.shape[:1] != (rows,):
-        raise BadFile(
+        raise FileValueError(
             f"{path}: observations, actions and {name} should have as many rows; they "
             f"have the shapes {observations.shape}, {actions.shape}, {ends.shape}"
         )
     if not np.isin(flags, (0, 1)).all() or flags[-1] != end:
-        raise BadFile(
+        raise FileValueError(
             f"{path}: {name} should be 0 or 1, and {end} in the last row, where the last "
             "trajectory ends"
         )
     if rewards is not None and rewards.shape[:1] != (rows,):
-        raise BadFile(f"{path}: rewards: shape {rewards.shape}, expected ({rows},)")
+        raise FileValueError(f"{path}: rewards: shape {rewards.shape}, expected ({rows},)")
     last = flags == end
     moves = ~last
     timeouts = np.roll(last, -1)
     if (last & np.roll(last, 1))[1:].any() or last[0]:
-        raise BadFile(f"{path}: a trajectory has a single row, so no transition")
+        raise FileValueError(f"{path}: a trajectory has a single row, so no transition")
     return Episodes.from_arrays(
         observations[moves],
         actions[moves],

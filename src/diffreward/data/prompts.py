@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from diffreward.files import SMALL, BadFile, File, reading
+from diffreward.files import SMALL, File, FileValueError, reading
 
 # The longest cell is the file itself, whose size the door limits.
 csv.field_size_limit(SMALL)
@@ -38,18 +38,18 @@ def read_prompts(path: str | Path, *, column: str = TEXT, limit: int = 0) -> Pro
     """
     path = Path(path)
     if path.suffix.lower() not in _READERS:
-        raise BadFile(f"prompts: {path} is not a .csv, .json or .jsonl file")
+        raise FileValueError(f"prompts: {path} is not a .csv, .json or .jsonl file")
     with reading(path, most=SMALL) as file:
         rows = _READERS[path.suffix.lower()](file)
     if limit:
         rows = rows[:limit]
     if not rows:
-        raise BadFile(f"prompts: {path} holds none")
+        raise FileValueError(f"prompts: {path} holds none")
     for i, row in enumerate(rows):
         text = row.get(column)
         if not isinstance(text, str) or not text.strip() or not _is_text(text):
             names = ", ".join(map(repr, row)) or "nothing"
-            raise BadFile(
+            raise FileValueError(
                 f"prompts: entry {i + 1} of {path} has no {column!r}; it has {names}"
             )
     names = [n for n in dict.fromkeys(n for row in rows for n in row) if n != column]
@@ -82,16 +82,16 @@ def _csv(file: File) -> list[dict[str, Any]]:
             if not header:
                 header = cells
                 if len(set(header)) != len(header):
-                    raise BadFile(f"{where}: two columns have one name")
+                    raise FileValueError(f"{where}: two columns have one name")
             elif len(cells) != len(header):
-                raise BadFile(
+                raise FileValueError(
                     f"{where}: {len(cells)} cells for {len(header)} columns; put cells "
                     "with commas in quotes"
                 )
             else:
                 rows.append(dict(zip(header, cells, strict=True)))
     except csv.Error as error:
-        raise BadFile(
+        raise FileValueError(
             f"prompts: {file.path}, line {reader.line_num}: {error}; is a quote left open?"
         ) from error
     return rows
@@ -101,9 +101,9 @@ def _json(file: File) -> list[dict[str, Any]]:
     try:
         return _objects(file, json.loads(file.text(), object_pairs_hook=_unique))
     except (ValueError, RecursionError) as error:
-        if isinstance(error, BadFile):
+        if isinstance(error, FileValueError):
             raise
-        raise BadFile(f"prompts: {file.path} is not valid JSON ({error})") from None
+        raise FileValueError(f"prompts: {file.path} is not valid JSON ({error})") from None
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -122,7 +122,7 @@ def _json_lines(file: File) -> list[dict[str, Any]]:
             try:
                 found.append(json.loads(line, object_pairs_hook=_unique))
             except (ValueError, RecursionError) as error:
-                raise BadFile(
+                raise FileValueError(
                     f"prompts: {file.path}, line {number} is not valid JSON ({error})"
                 ) from None
     return _objects(file, found)
@@ -130,11 +130,13 @@ def _json_lines(file: File) -> list[dict[str, Any]]:
 
 def _objects(file: File, found: Any) -> list[dict[str, Any]]:
     if not isinstance(found, Sequence) or isinstance(found, str):
-        raise BadFile(f"prompts: {file.path} must hold a list, not {type(found).__name__}")
+        raise FileValueError(
+            f"prompts: {file.path} must hold a list, not {type(found).__name__}"
+        )
     rows = [{TEXT: row} if isinstance(row, str) else row for row in found]
     for i, row in enumerate(rows):
         if not isinstance(row, Mapping):
-            raise BadFile(
+            raise FileValueError(
                 f"prompts: entry {i + 1} of {file.path} is neither a text nor an object"
             )
     return [dict(row) for row in rows]

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from safetensors.numpy import load, save
 
-from diffreward.files import BadFile, read_json, reading, write_bytes, write_text
+from diffreward.files import FileValueError, read_json, reading, write_bytes, write_text
 
 FORMAT = "diffreward-shards-1"
 MOST = 100_000
@@ -96,5 +96,5 @@ def read_shard(shards: Shards, index: int) -> dict[str, np.ndarray]:
             return load(file.data)
     except FileNotFoundError as error:
         raise ValueError(f"{path} does not exist; {AGAIN}") from error
-    except BadFile as error:
+    except FileValueError as error:
         raise ValueError(f"{path} is damaged ({error}); delete it and {AGAIN}") from error

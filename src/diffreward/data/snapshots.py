@@ -15,7 +15,7 @@ import numpy as np
 
 from diffreward.data.locomotion import LOCOMOTION, Stream, act_in
 from diffreward.data.policies import load_policy
-from diffreward.files import BadFile, read_json
+from diffreward.files import FileValueError, read_json
 
 KINDS = ("medium-replay", "medium", "expert")
 _PARTS = 8
@@ -43,7 +43,7 @@ def read_index(task: str, folder: Path | None = None) -> dict[str, Any]:
         index = read_json(path)
         files = [policy["file"] for policy in index["policies"]]
         missing = {index["medium"], index["expert"]} - set(files)
-    except BadFile:
+    except FileValueError:
         raise
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(

@@ -95,7 +95,7 @@ def _read(path: Path) -> tuple[Any, dict[str, str]]:
         try:
             tensors = load(file.data)
         except Exception as error:
-            raise files.BadFile(
+            raise files.FileValueError(
                 f"{path} is no valid safetensors file: {' '.join(str(error).split())[:200]}"
             ) from error
         length = int.from_bytes(file.data[:8], "little")

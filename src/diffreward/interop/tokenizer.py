@@ -69,8 +69,8 @@ def load_tokenizer(
                 # Its parser panics at depth, Python's says so.
                 file.json()
                 model = tokenizers.Tokenizer.from_str(file.text())
-            except files.BadFile as error:
-                raise files.BadFile(
+            except files.FileValueError as error:
+                raise files.FileValueError(
                     f"{folder} holds no readable tokenizer: {error}"
                 ) from None
         source = whole
@@ -104,7 +104,9 @@ def _from_parts(tokenizers: Any, folder: Path) -> Any:
         lines = [line for line in lines if line and not line.startswith("#v")]
         pairs = [tuple(line.split(" ")) for line in lines]
         if odd := [" ".join(pair) for pair in pairs if len(pair) != 2]:
-            raise files.BadFile(f"{merges}: {odd[0][:60]!r} are not two parts of a word")
+            raise files.FileValueError(
+                f"{merges}: {odd[0][:60]!r} are not two parts of a word"
+            )
         model = tokenizers.Tokenizer(
             tokenizers.models.BPE(
                 vocab=vocabulary,

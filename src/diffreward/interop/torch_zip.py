@@ -70,7 +70,7 @@ def parse_torch(file: files.File) -> Any:
     try:
         opened = zipfile.ZipFile(file.stream())
     except zipfile.BadZipFile:
-        raise files.BadFile(
+        raise files.FileValueError(
             f"{path} is no PyTorch zip checkpoint (truncated, of another kind, or saved "
             "before PyTorch 1.6: load and save it again there)"
         ) from None
@@ -79,7 +79,7 @@ def parse_torch(file: files.File) -> Any:
         if len(entries) != len(archive.infolist()):
             raise ValueError("it has two entries of one name")
         if any(e.compress_type != zipfile.ZIP_STORED for e in entries.values()):
-            raise files.BadFile(
+            raise files.FileValueError(
                 f"{path} has compressed entries, which PyTorch never writes; load and save "
                 "it again there"
             )
@@ -87,26 +87,28 @@ def parse_torch(file: files.File) -> Any:
             raise ValueError("its entries overlap")
         found = [n for n in entries if n.endswith("/data.pkl") or n == "data.pkl"]
         if len(found) != 1:
-            raise files.BadFile(
+            raise files.FileValueError(
                 f"{path} has {len(found)} entries data.pkl instead of one; is it a PyTorch "
                 "checkpoint?"
             )
         root = found[0].removesuffix("data.pkl")
         if f"{root}constants.pkl" in entries:
-            raise files.BadFile(
+            raise files.FileValueError(
                 f"{path} is a compiled program (TorchScript); load it in PyTorch and save "
                 "its state_dict()"
             )
         order = root + "byteorder"
         if order in entries and archive.read(order).strip() != b"little":
-            raise files.BadFile(f"{path} was saved on a big-endian machine; save it again")
+            raise files.FileValueError(
+                f"{path} was saved on a big-endian machine; save it again"
+            )
         storages = _Storages(file, archive, root)
         names = {**BUILDERS, "torch._utils._rebuild_tensor_v2": _tensor_builder(file)}
         known = Known(names, storages.get, _build, file.spend)
         try:
             return unpickle(archive.read(found[0]), known)
         except Refused as error:
-            raise files.BadFile(
+            raise files.FileValueError(
                 f"{path} {error}; only tensors and numbers in plain containers are read: "
                 "save a state dict"
             ) from None

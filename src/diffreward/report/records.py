@@ -39,7 +39,7 @@ def read_json(path: Path) -> Any:
         return files.read_json(path)
     except FileNotFoundError:
         raise ValueError(f"{path} does not exist; run the stage that writes it") from None
-    except files.BadFile as error:
+    except files.FileValueError as error:
         raise ValueError(f"{error}; delete it") from None
 
 

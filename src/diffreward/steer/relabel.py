@@ -96,7 +96,7 @@ def write_d4rl(
     }
     if env_rewards is not None:
         arrays["env_rewards"] = env_rewards
-    write_hdf5(path, arrays, {"source": episodes.source, **(about or {})})
+    write_hdf5(Path(path), arrays, {"source": episodes.source, **(about or {})})
 
 
 def write_minari(
