@@ -110,7 +110,9 @@ def parser() -> Parser:
     score = kinds.add_parser("score", help="score samples with a card")
     score.set_defaults(run="score")
     score.add_argument("card", type=path)
-    score.add_argument("data", type=path, help="samples: .npy, .npz, D4RL .hdf5 or OGBench .npz")
+    score.add_argument(
+        "data", type=path, help="samples: .npy, .npz, D4RL .hdf5 or OGBench .npz"
+    )
     score.add_argument(
         "--horizon", type=whole(1, MOST), help="steps per sample of an .hdf5 file"
     )
