@@ -154,15 +154,17 @@ def test_what_ranks_better_than_gradient_alignment_is_named(tmp_path):
             folder = kept(tmp_path / f"{name}_{seed}", values[name], truth, episode)
             rows[name].append(folder)
     found = leaderboard_page.maze_rows(rows)
-    assert found["windows"] == [240] * 3 and found["episodes"] == [60] * 3
+    assert found["windows"] == [240] * 3
+    assert found["episodes"] == [60] * 3
     expected = [
         spearmanr(*(np.load(f / "scores.npz")[n] for n in ("value", "truth"))).statistic
         for f in rows["worse"]
     ]
     value, low, high = found["rows"]["worse"]["rank_correlation"]
-    assert value == pytest.approx(np.mean(expected)) and low < value < high
+    assert value == pytest.approx(np.mean(expected))
+    assert low < value < high
     assert found["rows"]["flat"]["rank_correlation"] == [0, 0, 0]
     said = leaderboard_page.verdict(found["rows"])
     place = 3 if found["rows"]["alike"]["above_gradient_alignment"][0] > 0 else 2
-    assert said.startswith(f"Gradient alignment is {place}. of 5. Better: better")
+    assert said.startswith(f"Gradient alignment is number {place} of 5. Better: better")
     assert said.endswith("Surely worse: worse, flat.\n")
