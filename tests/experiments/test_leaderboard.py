@@ -31,6 +31,7 @@ def tiny():
 
 
 def test_finished_stages_are_read_back(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(leaderboard_page, "LAW_RESAMPLES", 20)
     first = leaderboard.main(tiny, tmp_path)
     rows = first["laws"]["gaussians_equal_cov"]
     # The scores of two Gaussians are affine: the line integral is exact.
