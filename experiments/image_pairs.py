@@ -40,6 +40,8 @@ class ImagePair(NamedTuple):
     decode: Callable[[np.ndarray], np.ndarray]
     """Maps latents to pictures (count, height, width, 1 or 3) in [0, 1]."""
     audience: Audience | None = None
+    cut: Sequence[int] = ()
+    """Requests whose prompts are longer than what the encoder reads of them."""
 
 
 def numbered(count: int) -> Prompts:

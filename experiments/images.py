@@ -50,6 +50,8 @@ def main(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     check(config)
     source = MODELS[config.task]
     pair = source.make_pair(config, workdir)
+    if pair.cut:
+        say(f"{len(pair.cut)} prompts are longer than the encoder reads, and cut")
     inputs = {n: report.stage_digest(workdir / n) for n in STAGES[config.task]}
     shards = image_records.write(config, workdir, pair, inputs)
     reward = build_reward(config, workdir, pair, shards)
@@ -65,7 +67,7 @@ def main(config: ConfigDict, workdir: Path) -> dict[str, Any]:
         report.close_stage(folder, result)
     result = report.read_json(folder / "report.json")
     arrays = d.read_arrays(folder / "arrays.npz")
-    images_page.write(config, workdir, result, arrays, pair.decode)
+    images_page.write(config, workdir, result, arrays, pair)
     report.write_json(workdir / "report.json", result)
     summary = f"AUROC {images_page.interval(result['auroc'])}"
     if "audience" in result:

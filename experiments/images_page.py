@@ -9,6 +9,8 @@ import numpy as np
 from configs.common import ConfigDict
 from diffreward import files, report
 from diffreward.report import figures
+from diffreward.text import markdown_code, markdown_text
+from experiments.image_pairs import ImagePair
 
 Decode = Callable[[np.ndarray], np.ndarray]
 UNITS = {
@@ -24,15 +26,16 @@ def write(
     workdir: Path,
     result: dict[str, Any],
     arrays: dict[str, np.ndarray],
-    decode: Decode,
+    pair: ImagePair,
 ) -> None:
     """Writes ``report.md`` and its figures."""
-    folder = workdir / "figures"
+    folder, decode = workdir / "figures", pair.decode
     draw_distributions(folder / "rewards.png", result, arrays)
     draw_levels(folder / "levels.png", result)
     shown = config.audit.shown
     draw_extremes(folder / "samples.png", arrays, decode, shown)
     lines = [*head(result), *level_text(), *slice_text(result), *sample_text(result)]
+    lines += cut_text(pair)
     if "audience" in result:
         draw_audience(folder / "held_out.png", arrays, decode, shown)
         lines += audience_text(result["audience"])
@@ -57,7 +60,7 @@ def head(result: dict[str, Any]) -> list[str]:
         ],
     ]
     return [
-        f"# Audit: {result['pair']}",
+        f"# Audit: {markdown_text(result['pair'])}",
         "",
         "The reward was learned from the two models' outputs alone: its gradient is what",
         f"the expert would change about the base's picture. {UNITS[result['preset']]}",
@@ -115,6 +118,22 @@ def sample_text(result: dict[str, Any]) -> list[str]:
         "mean square of the difference); for a training sample, the nearest other one is",
         f"{among['mean']:.3f} away.",
         "Equal distances mean that the ranking is not a matter of having been seen.",
+        "",
+    ]
+
+
+def cut_text(pair: ImagePair) -> list[str]:
+    """Prompts of which the models have read the beginning only."""
+    if not pair.cut:
+        return []
+    prompts = [f"- {i + 1}: {markdown_code(pair.prompts.text[i])}" for i in pair.cut]
+    return [
+        "## Prompts that were cut",
+        "",
+        f"{len(prompts)} of {len(pair.prompts.text)} prompts are longer than the text",
+        "encoder reads; what they say beyond that no model has seen.",
+        "",
+        *prompts,
         "",
     ]
 

@@ -18,6 +18,8 @@ JUDGED = "gradient_alignment"
 
 LAWS = ("gradient_error", "value_error", "rank_correlation")
 RESAMPLES = 500
+LAW_RESAMPLES = 200
+"""Fewer: every draw ranks 40 levels, for up to three seeds and 84 cells."""
 
 Rows = dict[str, list[Path]]
 """Folders of the seeds of every row."""
@@ -32,7 +34,7 @@ def law_row(folders: list[Path]) -> dict[str, Any]:
         return [getattr(every, name) for name in LAWS]
 
     units = [list(np.arange(len(f.value))[:, None]) for f in found]
-    value, draws = nested_bootstrap(numbers, units, resamples=RESAMPLES)
+    value, draws = nested_bootstrap(numbers, units, resamples=LAW_RESAMPLES)
     levels = [
         [truth.agreement(f, slice(t, t + 1)).gradient_error for f in found]
         for t in range(found[0].value.shape[1])
@@ -149,7 +151,7 @@ def verdict(rows: dict[str, Any]) -> str:
     better = sorted((n for n in gain if gain[n][0] > 0), key=lambda n: -gain[n][0])
     surely = [n for n in better if gain[n][1] > 0]
     worse = [n for n in gain if gain[n][2] < 0]
-    text = f"Gradient alignment is {len(better) + 1}. of {len(rows)}. "
+    text = f"Gradient alignment is number {len(better) + 1} of {len(rows)}. "
     if better:
         text += f"Better: {', '.join(better)}; "
         text += f"the interval of the difference excludes zero for {len(surely)} of them"

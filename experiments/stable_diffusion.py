@@ -139,6 +139,7 @@ def build(
         prompts=prompts,
         contexts=contexts,
         decode=make_decode(base),
+        cut=base.too_long(prompts.text),
     )
 
 

@@ -31,6 +31,7 @@ def tiny():
 
 
 def test_finished_stages_are_read_back(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(leaderboard_page, "LAW_RESAMPLES", 20)
     first = leaderboard.main(tiny, tmp_path)
     rows = first["laws"]["gaussians_equal_cov"]
     # The scores of two Gaussians are affine: the line integral is exact.
@@ -166,5 +167,5 @@ def test_what_ranks_better_than_gradient_alignment_is_named(tmp_path):
     assert found["rows"]["flat"]["rank_correlation"] == [0, 0, 0]
     said = leaderboard_page.verdict(found["rows"])
     place = 3 if found["rows"]["alike"]["above_gradient_alignment"][0] > 0 else 2
-    assert said.startswith(f"Gradient alignment is {place}. of 5. Better: better")
+    assert said.startswith(f"Gradient alignment is number {place} of 5. Better: better")
     assert said.endswith("Surely worse: worse, flat.\n")

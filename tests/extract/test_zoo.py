@@ -9,6 +9,7 @@ from diffreward import card
 from diffreward.data.normaliser import Normaliser
 from diffreward.diffusion import cosine
 from diffreward.extract import EXTRACTORS, WEIGHTINGS, FitSettings, Preferences, Source, fit
+from diffreward.reward import Pair
 from tests.extract.conftest import SCHEDULE
 
 NEEDS = {
@@ -91,3 +92,13 @@ def test_a_ranking_is_the_mean_noised_reward_in_normalised_coordinates(key):
     np.testing.assert_allclose(got, share * (2 * 1 - 2), atol=0.05)
     again = jax.jit(lambda x: card.score(reward, x, key, 2))(x_0)
     np.testing.assert_allclose(again, card.score(reward, x_0, key, 2), rtol=1e-5)
+
+
+@pytest.mark.parametrize(("probes", "tangents"), [(0, 6), (3, 3)])
+def test_the_probability_flow_counts_the_tangents_it_pushes(probes, tangents):
+    schedule = cosine(5)
+    still = lambda x_t, t: x_t
+    source = Source(Pair(still, still, schedule), base=np.zeros((4, 3, 2)))
+    reward = fit("ode_log_ratio", source, FitSettings(probes=probes))
+    # Two models, both ends of four steps; a forward pass each, and the tangents.
+    assert reward.cost["evaluations_per_value"] == 2 * 2 * 4 * (1 + tangents)

@@ -31,9 +31,9 @@ def test_interquartile_mean_drops_a_quarter_on_both_sides():
 
 
 def test_nested_bootstrap_has_the_variance_of_seeds_and_of_episodes():
-    # x = seed + episode + row; the mean's variance is 9/200 + 1/(200 * 20) + small.
+    # Seeds vary most: the deviation of the mean is theirs over sqrt(seeds).
     rng = np.random.default_rng(0)
-    seeds, episodes, rows = 200, 20, 5
+    seeds, episodes, rows = 40, 20, 5
     x = 3 * rng.normal(size=(seeds, 1, 1)) + rng.normal(size=(1, episodes, 1))
     x = (x + 0.1 * rng.normal(size=(seeds, episodes, rows))).reshape(seeds, -1)
     units = [list(np.arange(episodes * rows).reshape(episodes, rows))] * seeds
@@ -41,7 +41,8 @@ def test_nested_bootstrap_has_the_variance_of_seeds_and_of_episodes():
     value, draws = nested_bootstrap(mean, units, resamples=400)
     np.testing.assert_allclose(value, [x.mean(), episodes * rows])
     assert draws.shape == (400, 2)
-    assert draws[:, 0].std() == pytest.approx(3 / np.sqrt(seeds), rel=0.15)
+    expected = x.mean(1).std() / np.sqrt(seeds)
+    assert draws[:, 0].std() == pytest.approx(expected, rel=0.15)
     # Of one replicate only the episodes vary: whole ones, not rows.
     _, draws = nested_bootstrap(mean, units[:1], resamples=400)
     per_episode = x[0].reshape(episodes, rows).mean(1)

@@ -111,7 +111,7 @@ def numpy_source(
     """
     traced = jax.jit(apply, keep_unused=True).trace(params, *inputs)
     # Lowered for the CPU wherever this runs: the same program on every machine.
-    module = traced.lower(lowering_platforms=("cpu",)).compiler_ir("stablehlo")
+    module: Any = traced.lower(lowering_platforms=("cpu",)).compiler_ir("stablehlo")
     functions = {op.attributes["sym_name"].value: op for op in module.body.operations}
     # A dict is flattened in the order of its sorted keys.
     names = [f"W[{key!r}]" for key in sorted(params)]
