@@ -19,10 +19,13 @@ from diffreward.card import (
     load,
     network_reward,
     numpy_source,
+    open_card,
     read_card,
     save,
     score,
     score_samples,
+    sha256,
+    verify,
 )
 from diffreward.data import Normaliser, laws
 from diffreward.diffusion import cosine
@@ -258,8 +261,6 @@ def damage_weights(folder):
 
 
 def lose_tensor(folder):
-    from diffreward.card import sha256
-
     path = folder / "weights.safetensors"
     tensors = load_file(path)
     del tensors["params/params/net/net/net/head/bias"]
@@ -267,7 +268,48 @@ def lose_tensor(folder):
     edit(folder, weights_sha256=sha256(path))
 
 
+def not_finite(folder):
+    path = folder / "weights.safetensors"
+    tensors = load_file(path)
+    tensors["params/params/net/net/net/head/bias"][0] = np.nan
+    save_file(tensors, path)
+    edit(folder, weights_sha256=sha256(path))
+
+
+def more_levels(folder):
+    path = folder / "weights.safetensors"
+    tensors = load_file(path)
+    longer = lambda k, v: np.resize(v, 9) if k.startswith("schedule/") else v
+    save_file({k: longer(k, v) for k, v in tensors.items()}, path)
+    edit(folder, weights_sha256=sha256(path))
+
+
+def network(**settings):
+    """A network as a card describes it, with other settings of its perceptron."""
+    inner = describe(TrajectoryMLP(16, 2)) | settings
+    return describe(InnerProductReward(TrajectoryMLP(16, 2))) | {"net": inner}
+
+
 DAMAGE = {
+    "nan": (not_finite, "head/bias holds a number that is not finite"),
+    "levels": (more_levels, "scales for 6 noise levels, the weights have 9"),
+    "deep": (lambda f: edit(f, network=network(depth=10**8)), "depth is more than the"),
+    "deeper": (lambda f: edit(f, network=network(depth=100)), "100 blocks, but the wei"),
+    "wide": (lambda f: edit(f, network=network(width=10**9)), "width is more than the"),
+    "negative": (lambda f: edit(f, network=network(depth=-1)), "depth cannot be -1"),
+    "a yes": (lambda f: edit(f, network=network(depth=True)), "depth cannot be True"),
+    "parent": (lambda f: edit(f, network=network(parent="x")), "unknown setting 'parent'"),
+    "no net": (lambda f: edit(f, network=network() | {"net": None}), "must be a network"),
+    "shapes": (lambda f: edit(f, shape=[0, 6]), "shape must be 1 to 8 whole numbers"),
+    "large": (lambda f: edit(f, shape=[4000, 100_000]), "asks for 1,526 MiB"),
+    "unknown": (lambda f: edit(f, licence="x"), "has the unknown entry 'licence'"),
+    "measures": (lambda f: edit(f, measures={"auroc": "1"}), "measures must be an object"),
+    "limits": (lambda f: edit(f, limits=[3]), "limits must be a list of sentences"),
+    "figures": (lambda f: edit(f, figures={"../x": "0" * 64}), "figures must be an object"),
+    "nested": (
+        lambda f: (f / "card.json").write_text('{"a":' * 100_000 + "1" + "}" * 100_000),
+        "card.json is damaged",
+    ),
     "no card": (lambda f: (f / "card.json").unlink(), "is no reward card: it has no card"),
     "not json": (lambda f: (f / "card.json").write_text("{"), r"card.json is damaged \("),
     "foreign": (lambda f: edit(f, format="model-card"), "has format 'model-card'; this"),
@@ -306,3 +348,57 @@ def test_a_card_without_numpy_form_says_so(tmp_path, monkeypatch):
     save(made(), tmp_path / "card", SHAPE)
     assert not (tmp_path / "card/score.py").exists()
     assert "No NumPy program" in read_card(tmp_path / "card")["limits"][0]
+
+
+def test_what_is_no_part_of_a_card_is_never_replaced(tmp_path):
+    save(made(), tmp_path / "card", SHAPE)
+    (tmp_path / "card.old").mkdir()
+    (tmp_path / "card.partial").mkdir()
+    save(made(), tmp_path / "card", SHAPE, replace=True)
+    (tmp_path / "card/notes.txt").write_text("precious")
+    with pytest.raises(ValueError, match="notes.txt is no part of the card"):
+        save(made(), tmp_path / "card", SHAPE, replace=True)
+    assert (tmp_path / "card/notes.txt").read_text() == "precious"
+    (tmp_path / "link").symlink_to(tmp_path / "card")
+    with pytest.raises(ValueError, match="link exists and is no card"):
+        save(made(), tmp_path / "link", SHAPE, replace=True)
+    assert sorted(os.listdir(tmp_path)) == ["card", "card.old", "card.partial", "link"]
+
+
+def test_programs_and_figures_are_held_against_the_card(tmp_path):
+    def verified(folder):
+        reward, about = open_card(folder)
+        return verify(folder, about, reward)
+
+    picture = tmp_path / "map.png"
+    picture.write_bytes(b"png")
+    folder, other = tmp_path / "card", tmp_path / "other"
+    save(made(), folder, SHAPE, figures={"map.png": picture})
+    assert verified(folder)
+    program = folder / "score.py"
+    source = program.read_text()
+    program.write_text("print(1)\n" + source)
+    with pytest.raises(ValueError, match="score.py is not the file the card was made with"):
+        verified(folder)
+    edit(folder, score_sha256=sha256(program))
+    with pytest.raises(ValueError, match="is not the program that this reward makes"):
+        verified(folder)
+    edit(folder, jax="0.0.1")  # another version writes another program: not known
+    assert not verified(folder)
+    (folder / "figures/map.png").write_bytes(b"other")
+    with pytest.raises(ValueError, match="map.png is not the file"):
+        verified(folder)
+    save(made("scalar"), other, SHAPE)
+    (other / "weights.safetensors").write_bytes(
+        (folder / "weights.safetensors").read_bytes()
+    )
+    np.save(tmp_path / "x.npy", samples())
+    done = subprocess.run(
+        [sys.executable, "score.py", "../x.npy"],
+        cwd=other,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert re.fullmatch(r"error: .* is not the file this program .*\n", done.stderr)
