@@ -11,7 +11,7 @@ from typing import Any
 
 _HIDDEN = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
 """Unicode's controls, formats (right-to-left marks among them), and line separators."""
-_MARKUP = re.compile(r"([\\`*\[\]|<>&~$])")
+_MARKUP = re.compile(r"([\\`*\[\]|<>&~$]|(?<=\])\()")
 _BLOCK = re.compile(r"(#{1,6}|[-+])(\s|$)|[-=_]{3,}\s*$")
 _ENTITIES = {"<": "&lt;", ">": "&gt;", "&": "&amp;"}
 

@@ -402,3 +402,8 @@ def test_programs_and_figures_are_held_against_the_card(tmp_path):
     )
     assert (done.returncode, done.stdout) == (1, "")
     assert re.fullmatch(r"error: .* is not the file this program .*\n", done.stderr)
+
+
+def test_noises_that_no_memory_holds_are_refused():
+    with pytest.raises(ValueError, match="noises at 6 levels need .* MiB: take fewer"):
+        score_samples(made(), samples(), num_noises=2**20, as_="ranking")

@@ -1,5 +1,6 @@
 """The record every extractor returns, its units, and the score of a clean sample."""
 
+import math
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from diffreward import files
 from diffreward.data.normaliser import Normaliser, normalise
 from diffreward.diffusion import Schedule, q_sample
 from diffreward.types import Params, PRNGKey, RewardFn, Sample
@@ -129,8 +131,22 @@ def score_samples(
     return np.concatenate(parts)[: len(x_0)]
 
 
+NOISE_MEMORY = 2**30
+"""Bytes that the noises of a score may take."""
+
+
 def noises(levels: int, shape: tuple[int, ...], seed: int, num_noises: int) -> np.ndarray:
-    """Standard normal noises, (levels, num_noises, *shape), in float32."""
+    """Standard normal noises, (levels, num_noises, *shape), in float32.
+
+    Raises:
+        ValueError: if they need more memory than ``files.limit`` of 1 GiB allows.
+    """
+    size = 4 * levels * num_noises * math.prod(shape)
+    if size > files.limit(NOISE_MEMORY):
+        raise ValueError(
+            f"{num_noises} noises at {levels} levels need {size / files.MIB:,.0f} MiB: "
+            f"take fewer, or set {files.SETTING} to the MiB you allow"
+        )
     rng = np.random.default_rng(seed)
     return rng.standard_normal((levels, num_noises, *shape), np.float32)
 
