@@ -52,7 +52,7 @@ def start_jax() -> None:
     """
     import jax
 
-    if jax.config.jax_enable_x64:
+    if jax.config.read("jax_enable_x64"):
         text.say("note: JAX_ENABLE_X64 is set aside; models are float32", sys.stderr)
         jax.config.update("jax_enable_x64", False)
     try:
