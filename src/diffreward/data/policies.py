@@ -61,7 +61,7 @@ def save_policy(
         for name, layer in layers.items()
         for part, array in zip(("kernel", "bias"), layer, strict=True)
     }
-    write_bytes(path, save(tensors, metadata=about))
+    write_bytes(Path(path), save(tensors, metadata=about))
 
 
 def load_policy(
