@@ -226,3 +226,16 @@ def test_a_folder_has_one_process(tmp_path):
     ):
         pass
     assert not (tmp_path / "run").exists()
+
+
+def test_what_a_file_says_of_itself_stays_inert_in_a_message(tmp_path):
+    path = tmp_path / "a"
+    path.write_text("1")
+
+    def parse():
+        with files.reading(path):
+            raise ValueError("a name \x1b[2J\u202e\nof the file")
+
+    with pytest.raises(files.FileValueError) as error:
+        parse()
+    assert str(error.value).isprintable()

@@ -22,6 +22,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
+from diffreward.text import one_line
+
 MIB = 2**20
 LARGE = 32 * 2**30
 """Bytes a file of arrays may have."""
@@ -36,7 +38,14 @@ MARK = ".diffreward"
 
 
 class FileValueError(ValueError):
-    """A file that cannot be used; the message names it and says why."""
+    """A file that cannot be used; the message names it and says why, in one line.
+
+    It quotes the file, so whatever shows it must not obey it.
+    """
+
+    def __init__(self, message: str):
+        """Writes the message's control characters out."""
+        super().__init__(one_line(message))
 
 
 class File:
