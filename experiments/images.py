@@ -50,8 +50,6 @@ def main(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     check(config)
     source = MODELS[config.task]
     pair = source.make_pair(config, workdir)
-    if pair.cut:
-        say(f"{len(pair.cut)} prompts are longer than the encoder reads, and cut")
     inputs = {n: report.stage_digest(workdir / n) for n in STAGES[config.task]}
     shards = image_records.write(config, workdir, pair, inputs)
     reward = build_reward(config, workdir, pair, shards)

@@ -87,7 +87,7 @@ def draw_agreement(path: Path, result: dict, arrays: dict) -> None:
         r = result["goals"][name]["correlation"]
         figures.scatter(ax, groups, f"goal {name}: r = {r:.3f}")
     fig.supxlabel("training-free log ratio (nats)", fontsize=9)
-    fig.supylabel("learned reward", fontsize=9)
+    fig.supylabel("learned reward (mean over levels, no unit)", fontsize=9)
     figures.save(fig, path)
 
 

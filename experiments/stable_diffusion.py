@@ -124,6 +124,9 @@ def build(
         # An adapted model may read prompts in its own way.
         return (encode(texts), *((encode_expert(texts),) if two else ()))
 
+    cut = base.too_long(prompts.text)
+    if cut:
+        say(f"{len(cut)} prompts are longer than the encoder reads, and cut")
     names = {
         "safe": f"Safe Latent Diffusion ({section.safety}) against the same model without",
         "guidance": f"guidance {section.scale:g} against {section.base_scale:g}",
@@ -139,7 +142,7 @@ def build(
         prompts=prompts,
         contexts=contexts,
         decode=make_decode(base),
-        cut=base.too_long(prompts.text),
+        cut=cut,
     )
 
 

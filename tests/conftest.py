@@ -17,6 +17,16 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item):
+    """A test skipped for want of PyTorch fails if `make parity` would not run it."""
+    report = yield
+    wanted = "No module named 'torch'" in str(report.longrepr)
+    if report.skipped and wanted and item.get_closest_marker("parity") is None:
+        report.outcome, report.longrepr = "failed", "needs the mark pytest.mark.parity"
+    return report
+
+
 @pytest.fixture
 def key(request: pytest.FixtureRequest) -> jax.Array:
     """A fixed key; its seed is printed when the test fails."""

@@ -226,3 +226,33 @@ def test_a_folder_has_one_process(tmp_path):
     ):
         pass
     assert not (tmp_path / "run").exists()
+
+
+def test_what_a_file_says_of_itself_stays_inert_in_a_message(tmp_path):
+    path = tmp_path / "a"
+    path.write_text("1")
+
+    def parse():
+        with files.reading(path):
+            raise ValueError("a name \x1b[2J\u202e\nof the file")
+
+    with pytest.raises(files.FileValueError) as error:
+        parse()
+    assert str(error.value).isprintable()
+
+
+def test_a_contained_reader_opens_nothing_outside_its_folder(tmp_path):
+    @files.contained
+    def read(folder):
+        return files.read_text(Path(folder) / "part" / "a"), files.read_text(tmp_path / "b")
+
+    (tmp_path / "f" / "part").mkdir(parents=True)
+    (tmp_path / "f" / "part" / "a").write_text("1")
+    (tmp_path / "b").write_text("2")
+    assert read(tmp_path / "f") == ("1", "2")
+    (tmp_path / "short").symlink_to(tmp_path / "f")
+    assert read(tmp_path / "short") == ("1", "2")
+    (tmp_path / "f" / "part" / "a").unlink()
+    (tmp_path / "f" / "part" / "a").symlink_to(tmp_path / "b")
+    with pytest.raises(files.FileValueError, match="link that leads out"):
+        read(tmp_path / "f")

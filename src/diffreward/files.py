@@ -18,9 +18,11 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
+
+from diffreward.text import one_line
 
 MIB = 2**20
 LARGE = 32 * 2**30
@@ -36,7 +38,14 @@ MARK = ".diffreward"
 
 
 class FileValueError(ValueError):
-    """A file that cannot be used; the message names it and says why."""
+    """A file that cannot be used; the message names it and says why, in one line.
+
+    It quotes the file, so whatever shows it must not obey it.
+    """
+
+    def __init__(self, message: str):
+        """Writes the message's control characters out."""
+        super().__init__(one_line(message))
 
 
 class File:
@@ -129,6 +138,9 @@ def reading(path: str | Path, *, most: int = LARGE) -> Iterator[File]:
         FileValueError: if it is no regular file, too large, or cannot be parsed.
     """
     path = Path(path)
+    for folder in _folders.get():
+        if path.is_relative_to(folder):
+            inside(folder, str(path.relative_to(folder)))
     file = File(path, _read(path, limit(most)))
     for ledger in _ledgers.get():
         if ledger.setdefault(path, file.sha256) != file.sha256:
@@ -234,6 +246,28 @@ def inside(folder: str | Path, name: Any) -> Path:
             f"{path} is a link that leads out of {folder}; copy the file there"
         )
     return path
+
+
+_folders: contextvars.ContextVar[tuple[Path, ...]] = contextvars.ContextVar(
+    "folders", default=()
+)
+
+
+def contained(read: Callable[..., Any]) -> Callable[..., Any]:
+    """A reader of a folder (its first argument) that opens nothing outside through links.
+
+    See :func:`inside`.
+    """
+
+    @functools.wraps(read)
+    def reader(folder: str | Path, *args: Any, **options: Any) -> Any:
+        token = _folders.set((*_folders.get(), Path(folder)))
+        try:
+            return read(folder, *args, **options)
+        finally:
+            _folders.reset(token)
+
+    return reader
 
 
 Ledger = dict[Path, str]

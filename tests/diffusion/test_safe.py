@@ -54,6 +54,7 @@ def test_steps_follow_the_published_formula(preset):
     np.testing.assert_allclose(ours(preset), by_formula(preset), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize("preset", sorted(SAFETY_PRESETS))
 def test_steps_equal_the_published_pipeline(preset):
     torch = pytest.importorskip("torch")

@@ -287,6 +287,7 @@ def test_digits_from_training_to_the_page(tmp_path, monkeypatch):
     assert images.main(config, tmp_path) == result
 
 
+@pytest.mark.parity
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["safe", "guidance", "folders", "lora"])
 def test_a_tiny_stable_diffusion_from_folder_to_page(tmp_path, kind):

@@ -165,6 +165,7 @@ def test_other_trainings_and_damage_are_refused_by_name(name, tmp_path):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parity
 @pytest.mark.filterwarnings("ignore")
 def test_schedulers_are_diffusers_own(tmp_path):
     diffusers = pytest.importorskip("diffusers")

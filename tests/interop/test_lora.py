@@ -146,6 +146,7 @@ def test_a_lora_of_another_network_is_refused(tmp_path, name, shape, message):
         merge_lora({name: draw(*shape)}, read_lora(path)["unet"], 1.0, path)
 
 
+@pytest.mark.parity
 def test_an_adapted_pipeline_is_the_one_with_changed_weights(tmp_path):
     pytest.importorskip("tokenizers")
     folder, other = tmp_path / "sd", tmp_path / "merged"

@@ -23,6 +23,7 @@ from diffreward.networks import TemporalUnet
 from tests.networks.reference import random_params
 
 torch = pytest.importorskip("torch")
+pytestmark = pytest.mark.parity
 from tests.interop import published  # noqa: E402
 
 

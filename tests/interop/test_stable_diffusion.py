@@ -20,6 +20,7 @@ from diffreward.interop.tokenizer import load_tokenizer
 from tests.fuzz.damage import damaged, outcome
 from tests.interop.tiny_pipeline import byte_vocabulary, write_pipeline
 
+pytestmark = pytest.mark.parity
 PROMPTS = [
     "a photograph of an astronaut",
     "Hello   World's 12!\nmoon",

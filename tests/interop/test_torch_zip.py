@@ -70,6 +70,7 @@ def test_tensors_views_and_shared_storages(tmp_path):
     np.testing.assert_array_equal(found["b"], [1, 3, 5])
 
 
+@pytest.mark.parity
 def test_everything_pytorch_saves(tmp_path):
     torch = pytest.importorskip("torch")
     base = torch.arange(12.0).reshape(3, 4)

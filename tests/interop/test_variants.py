@@ -2,6 +2,7 @@
 
 import json
 
+import ml_dtypes
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
@@ -147,3 +148,15 @@ def test_damaged_weights_and_indexes_are_refused_or_read_right(tmp_path):
             (folder / name).write_bytes(data)
             refused += outcome(lambda f=folder: read_tensors(f), folder) is not None
         assert refused > 20
+
+
+@pytest.mark.parametrize(("name", "dtype"), [("BF16", ml_dtypes.bfloat16), ("F16", "f2")])
+def test_short_floats_are_read(tmp_path, name, dtype):
+    values = np.array([1.5, -2.0], np.float32)
+    part = {"dtype": name, "shape": [2], "data_offsets": [0, 4]}
+    header = json.dumps({"a": part}).encode()
+    length = len(header).to_bytes(8, "little")
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(length + header + values.astype(dtype).tobytes())
+    found = read_tensors(path)["a"]
+    np.testing.assert_array_equal(found.astype(np.float32), values)

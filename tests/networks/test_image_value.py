@@ -30,6 +30,7 @@ def test_parameters_are_those_of_the_published_network():
     assert part("head") == 385
 
 
+@pytest.mark.parity
 def test_forward_equals_the_published_layers_in_torch():
     torch = pytest.importorskip("torch")
     net = ValueUnet(8, (1, 2))

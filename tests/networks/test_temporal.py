@@ -31,6 +31,7 @@ def test_parameter_counts_are_the_published_ones(
     assert count(module, horizon, dim) == parameters
 
 
+@pytest.mark.parity
 def test_forward_pass_of_the_pytorch_network(key):
     torch = pytest.importorskip("torch")
     from benchmarks import torch_models

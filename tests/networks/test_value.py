@@ -34,6 +34,7 @@ def test_window_mlp_counts_are_the_published_ones(hidden, window, parameters):
     assert count(SingleStepRewardMLP(hidden, window), window, 6) == parameters
 
 
+@pytest.mark.parity
 def test_value_function_against_pytorch(key):
     torch = pytest.importorskip("torch")
     from benchmarks import torch_models

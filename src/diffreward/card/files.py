@@ -155,6 +155,7 @@ def load(folder: str | Path) -> Reward:
     return open_card(folder)[0]
 
 
+@files.contained
 def open_card(folder: str | Path) -> tuple[Reward, dict[str, Any]]:
     """The reward of a card, and what the card says of itself; each file is read once.
 
@@ -207,6 +208,7 @@ def _rebuilt(
     )
 
 
+@files.contained
 def read_card(folder: str | Path) -> dict[str, Any]:
     """What a card says of itself.
 
@@ -226,6 +228,7 @@ def read_card(folder: str | Path) -> dict[str, Any]:
         return check_card(card, path, FORMAT)
 
 
+@files.contained
 def verify(folder: str | Path, card: Mapping[str, Any], reward: Reward) -> bool:
     """Holds every file of a card against it.
 

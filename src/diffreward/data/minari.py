@@ -99,7 +99,7 @@ def read_minari(path: str | os.PathLike[str], *, parts: Sequence[str] = ()) -> E
                 f"{file_path}: {key}: rows of different shapes in different episodes: "
                 f"{', '.join(map(str, shapes))}"
             )
-    arrays: dict[str, Any] = {k: np.concatenate(parts) for k, parts in columns.items()}
+    arrays: dict[str, Any] = {key: np.concatenate(c) for key, c in columns.items()}
     return Episodes.from_arrays(**arrays, source=str(file_path))
 
 
@@ -118,9 +118,9 @@ def _metadata(path: Path) -> dict[str, Any]:
 
 def _declared(about: dict[str, Any]) -> tuple[str, ...]:
     """Names of a dictionary of observations, in the order of its space."""
-    space: Any = about.get("observation_space")
+    space = about.get("observation_space")
     try:
-        space = json.loads(space) if isinstance(space, str) else space
+        space: Any = json.loads(space) if isinstance(space, str) else space
         return tuple(map(str, space["subspaces"]))
     except (ValueError, KeyError, TypeError, RecursionError):
         return ()

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from diffreward.files import FileValueError
 from diffreward.interop.tensors import unwrapped
 
 DEEPEST = 6
@@ -99,7 +100,7 @@ def choose_copy(copies: list[Copy], copy: str | None, where: str) -> Copy:
             return found[0]
     names = ", ".join(c.name for c in copies[:8])
     asked = "" if copy is None else f", and {copy!r} is not one of them"
-    raise ValueError(
+    raise FileValueError(
         f"{where} holds {len(copies)} copies of the network: {names}{asked}; name one of "
         "them with --base-copy, --expert-copy or --model-copy"
     )

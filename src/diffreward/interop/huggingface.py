@@ -68,6 +68,7 @@ DEFAULTS = {
 """Options that the first versions did not write down, by what they did."""
 
 
+@files.contained
 def load_unet1d(folder: str | Path, variant: str | None = None) -> Loaded:
     """A temporal U-Net, or a value function, of a ``UNet1DModel`` folder.
 

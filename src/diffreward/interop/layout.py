@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from diffreward.files import FileValueError
 from diffreward.interop.tensors import finite
 
 KINDS: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
@@ -107,10 +108,10 @@ def to_params(
     wanted = {e.theirs for e in table}
     if missing := [e.theirs for e in table if e.theirs not in tensors]:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        raise ValueError(f"{where} lacks the tensor {missing[0]}{more}")
+        raise FileValueError(f"{where} lacks the tensor {missing[0]}{more}")
     if extra := sorted(tensors.keys() - wanted):
         more = f" and {len(extra) - 1} more" if len(extra) > 1 else ""
-        raise ValueError(f"{where} has the unexpected tensor {extra[0]}{more}")
+        raise FileValueError(f"{where} has the unexpected tensor {extra[0]}{more}")
     finite(tensors.items(), where)
     flat = {}
     for entry in table:
@@ -121,7 +122,7 @@ def to_params(
             value = value.reshape(-1)
         axes = KINDS[entry.kind][0]
         if value.ndim != len(axes):
-            raise ValueError(f"{where}: {entry.theirs} has shape {value.shape}")
+            raise FileValueError(f"{where}: {entry.theirs} has shape {value.shape}")
         flat[entry.ours] = jnp.asarray(value.transpose(axes), jnp.float32)
     return {"params": unflatten_dict(flat, sep="/")}
 
@@ -139,7 +140,7 @@ def from_params(table: list[Entry], params: Mapping[str, Any]) -> dict[str, np.n
             value = value[None, :, None]
         tensors[entry.theirs] = np.ascontiguousarray(value)
     if flat:
-        raise ValueError(f"no tensor of theirs holds {sorted(flat)[0]}")
+        raise FileValueError(f"no tensor of theirs holds {sorted(flat)[0]}")
     return tensors
 
 

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from diffreward.files import FileValueError
 from diffreward.interop.lora_config import Strength, check_kohya, read_strengths
 from diffreward.interop.original_unet import original_names
 from diffreward.interop.tensors import finite, read_weights
@@ -66,14 +67,14 @@ def read_lora(path: str | Path) -> dict[str, Adaptations]:
         part, rest = _part(name)
         module, kind = _split(rest)
         if kind is None:
-            raise ValueError(
+            raise FileValueError(
                 f"{path}: {name} belongs to no LoRA of a kind that is read here (up and "
                 "down matrices); merge it into a pipeline folder instead"
             )
         plain = _plain(module)
         tensors = found[part].setdefault(plain, {})
         if kind in tensors:
-            raise ValueError(f"{path}: {name} comes twice under different names")
+            raise FileValueError(f"{path}: {name} comes twice under different names")
         tensors[kind] = np.asarray(value, np.float32)
         dotted[plain] = module.replace(".processor.", ".")
     if not any("alpha" in t for modules in found.values() for t in modules.values()):
@@ -87,7 +88,7 @@ def read_lora(path: str | Path) -> dict[str, Adaptations]:
         for part, modules in found.items()
     }
     if not any(result.values()):
-        raise ValueError(f"{path} holds no tensors")
+        raise FileValueError(f"{path} holds no tensors")
     return result
 
 
@@ -118,15 +119,15 @@ def merge_lora(
         # An output projection is the first of a list in newer models.
         name = places.get(module) or places.get(f"{module}_0")
         if name is None:
-            raise ValueError(f"{where}: there is no weight {module!r} to adapt")
+            raise FileValueError(f"{where}: there is no weight {module!r} to adapt")
         if name in adapted:
-            raise ValueError(f"{where}: {name} is adapted twice, under different names")
+            raise FileValueError(f"{where}: {name} is adapted twice, under different names")
         adapted.add(name)
         weight = np.asarray(tensors[name], np.float32)
         # Compared before they are multiplied: the product may be as large as one likes.
         shape = (len(up), *down.shape[1:])
         if _without_ones(shape) != _without_ones(weight.shape):
-            raise ValueError(
+            raise FileValueError(
                 f"{where}: {module} adapts a weight of shape {shape}, but {name} "
                 f"has shape {weight.shape}"
             )
@@ -169,26 +170,26 @@ def _adaptation(
     tensors: Mapping[str, np.ndarray], told: Strength | None, where: str
 ) -> Adaptation:
     if missing := {"down", "up"} - tensors.keys():
-        raise ValueError(f"{where} lacks its {' and '.join(sorted(missing))} matrix")
+        raise FileValueError(f"{where} lacks its {' and '.join(sorted(missing))} matrix")
     down, up = tensors["down"], tensors["up"]
     matrices = down.ndim in (2, 4) and up.ndim in (2, 4) and down.size and up.size
     if not matrices or up.size != len(up) * len(down):
-        raise ValueError(f"{where}: shapes {up.shape} and {down.shape} do not multiply")
+        raise FileValueError(f"{where}: shapes {up.shape} and {down.shape} do not multiply")
     rank = len(down)
     if told is not None and told.rank != rank:
-        raise ValueError(
+        raise FileValueError(
             f"{where} has rank {rank}, but {told.source} says {told.rank}; it belongs to "
             "another"
         )
     if "alpha" not in tensors:
         return Adaptation(down, up, float(rank) if told is None else told.alpha)
     if tensors["alpha"].size != 1:
-        raise ValueError(
+        raise FileValueError(
             f"{where}: alpha has shape {tensors['alpha'].shape}, not one number"
         )
     alpha = float(tensors["alpha"].reshape(()))
     if told is not None and abs(told.alpha - alpha) > 1e-6 * abs(alpha):
-        raise ValueError(
+        raise FileValueError(
             f"{where} has alpha {alpha:g} as a tensor, but {told.source} makes it "
             f"{told.alpha:g}; remove the wrong one"
         )

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from diffreward import files
+from diffreward.files import FileValueError
 
 HEADER = "lora_adapter_metadata"
 BESIDE = "adapter_config.json"
@@ -47,7 +48,7 @@ def check_kohya(path: Path, header: Mapping[str, str]) -> None:
     """
     alpha, rank = header.get("ss_network_alpha"), header.get("ss_network_dim")
     if alpha not in (None, "None") and re.sub(r"\.0+$", "", alpha) != rank:
-        raise ValueError(
+        raise FileValueError(
             f"{path} says alpha {alpha[:20]!r} and rank {str(rank)[:20]!r} in its header, "
             "but has no alpha beside its matrices; save it again with the script that made "
             "it"
@@ -77,13 +78,13 @@ def read_strengths(path: Path, header: Mapping[str, str]) -> Strengths:
         try:
             settings = json.loads(header[HEADER])
         except (ValueError, RecursionError) as error:
-            raise ValueError(f"{source} is not valid JSON ({error})") from None
+            raise FileValueError(f"{source} is not valid JSON ({error})") from None
     elif beside.exists():
         source, settings = str(beside), files.read_json(beside)
     else:
         return lambda part, module: None
     if not isinstance(settings, dict):
-        raise ValueError(f"{source} is no object")
+        raise FileValueError(f"{source} is no object")
     parts = {part: _own(settings, part) for part in ("unet", "text_encoder")}
     for part, own in parts.items():
         if own:
@@ -108,11 +109,11 @@ def _own(settings: dict[str, Any], part: str) -> dict[str, Any]:
 
 def _check(own: dict[str, Any], where: str) -> None:
     if own.get("peft_type", "LORA") != "LORA":
-        raise ValueError(f"{where}: peft_type = {own['peft_type']!r} is no LoRA")
+        raise FileValueError(f"{where}: peft_type = {own['peft_type']!r} is no LoRA")
     for key in STRENGTH:
         value: Any = own.get(key)
         if type(value) not in (int, float) or not 0 < value < 1e6:  # true is an int
-            raise ValueError(f"{where}: {key} = {value!r} is no positive number")
+            raise FileValueError(f"{where}: {key} = {value!r} is no positive number")
     for key in PATTERNS:
         pattern = own.get(key) or {}
         if not isinstance(pattern, dict) or not all(
@@ -121,9 +122,9 @@ def _check(own: dict[str, Any], where: str) -> None:
             and 0 < value < 1e6
             for name, value in pattern.items()
         ):
-            raise ValueError(f"{where}: {key} is not understood; names and numbers are")
+            raise FileValueError(f"{where}: {key} is not understood; names and numbers are")
     if not _among(own.get("init_lora_weights"), INITIAL):
-        raise ValueError(
+        raise FileValueError(
             f"{where}: init_lora_weights = {own['init_lora_weights']!r} changes the "
             "weights that are adapted; convert it to a plain LoRA with PEFT"
         )
@@ -133,7 +134,7 @@ def _check(own: dict[str, Any], where: str) -> None:
             continue
         if key == "bias" and value == "none":
             continue
-        raise ValueError(
+        raise FileValueError(
             f"{where}: {key} = {json.dumps(value)[:60]} is not supported; merge it into a "
             "pipeline folder instead"
         )

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from jaxtyping import Array
 
+from diffreward import files
 from diffreward.diffusion import Prediction, Schedule
 from diffreward.interop.diffuser import Loaded, load_unet, read_state_dict
 from diffreward.interop.huggingface import load_unet1d
@@ -25,6 +26,7 @@ class ForeignModel(NamedTuple):
     params: Any
 
 
+@files.contained
 def load_model(path: str | Path, copy: str | None = None) -> ForeignModel:
     """Reads a Diffuser state dict, or a Hugging Face folder of a ``UNet1DModel``.
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from diffreward import files
+from diffreward.files import FileValueError
 
 AVERAGING = (
     *("decay", "inv_gamma", "min_decay", "optimization_step", "power"),
@@ -22,10 +23,10 @@ def read_object(path: Path) -> dict[str, Any]:
         ValueError: if the file is missing, or no JSON object.
     """
     if not path.exists():
-        raise ValueError(f"{path} is missing")
+        raise FileValueError(f"{path} is missing")
     value = files.read_json(path)
     if not isinstance(value, dict):
-        raise ValueError(f"{path} holds a {type(value).__name__} instead of an object")
+        raise FileValueError(f"{path} holds a {type(value).__name__} instead of an object")
     return value
 
 
@@ -52,17 +53,17 @@ def check_options(
         ValueError: for a missing option, an unknown one, or an unsupported value.
     """
     if missing := [name for name in read if name not in config]:
-        raise ValueError(f"{path} lacks {missing[0]}")
+        raise FileValueError(f"{path} lacks {missing[0]}")
     for name, value in config.items():
         if name in read or name in ignored or name.startswith("_"):
             continue
         if name not in fixed:
             if value is None or value is False:  # a later version's, switched off
                 continue
-            raise ValueError(f"{path}: unknown option {name} = {shown(value)}")
+            raise FileValueError(f"{path}: unknown option {name} = {shown(value)}")
         allowed = fixed[name] if isinstance(fixed[name], tuple) else (fixed[name],)
         if not any(_same(value, a) for a in allowed):
-            raise ValueError(
+            raise FileValueError(
                 f"{path}: {name} = {shown(value)} is not supported; only "
                 + " or ".join(repr(a) for a in allowed[:4])
             )
@@ -76,9 +77,9 @@ def check_class(config: Mapping[str, Any], path: Path, *names: str) -> None:
     """
     found = config.get("_class_name")
     if found is None:
-        raise ValueError(f"{path} lacks _class_name, so what it describes is unknown")
+        raise FileValueError(f"{path} lacks _class_name, so what it describes is unknown")
     if found not in names:
-        raise ValueError(
+        raise FileValueError(
             f"{path}: a {shown(found)} is not supported; only "
             + " or ".join(repr(name) for name in names)
         )
@@ -101,7 +102,7 @@ def wholes(config: Mapping[str, Any], name: str, path: Path) -> tuple[int, ...]:
     """
     found = config[name]
     if not isinstance(found, list) or not 1 <= len(found) <= 16:
-        raise ValueError(f"{path}: {name} = {shown(found)} is no list of sizes")
+        raise FileValueError(f"{path}: {name} = {shown(found)} is no list of sizes")
     return tuple(_whole(value, name, path, 1) for value in found)
 
 
@@ -116,7 +117,9 @@ def number(
     value = config[name]
     plain = isinstance(value, int | float) and not isinstance(value, bool)
     if not plain or not above < value < 1e9:
-        raise ValueError(f"{path}: {name} = {shown(value)} is no number above {above:g}")
+        raise FileValueError(
+            f"{path}: {name} = {shown(value)} is no number above {above:g}"
+        )
     return float(value)
 
 
@@ -132,7 +135,7 @@ def shown(value: Any) -> str:
 
 def _whole(value: Any, name: str, path: Path, least: int) -> int:
     if type(value) is not int or not least <= value <= LARGEST:
-        raise ValueError(
+        raise FileValueError(
             f"{path}: {name} = {shown(value)} is not supported; one number, whole, from "
             f"{least} to {LARGEST:,}"
         )

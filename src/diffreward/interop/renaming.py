@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from diffreward.files import FileValueError
 from diffreward.interop.tensors import finite
 from diffreward.types import Params
 
@@ -44,21 +45,21 @@ def rename(
         shapes = jax.eval_shape(init, jax.random.key(0), *arguments)["params"]
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
-        raise ValueError(f"{where}: the config's sizes do not fit: {reason}") from error
+        raise FileValueError(f"{where}: the config's sizes do not fit: {reason}") from error
     wanted = flatten_dict(shapes, sep="/")
     names = {ours: foreign_name(ours) for ours in wanted}
     if missing := [theirs for theirs in names.values() if theirs not in tensors]:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        raise ValueError(f"{where} lacks the tensor {missing[0]}{more}")
+        raise FileValueError(f"{where} lacks the tensor {missing[0]}{more}")
     if extra := sorted(tensors.keys() - set(names.values())):
         more = f" and {len(extra) - 1} more" if len(extra) > 1 else ""
-        raise ValueError(f"{where} has the unexpected tensor {extra[0]}{more}")
+        raise FileValueError(f"{where} has the unexpected tensor {extra[0]}{more}")
     finite(tensors.items(), where)
     flat = {}
     for ours, theirs in names.items():
         value = _layout(np.asarray(tensors[theirs]), ours, wanted[ours].ndim)
         if value.shape != wanted[ours].shape:
-            raise ValueError(
+            raise FileValueError(
                 f"{where}: {theirs} has shape {tensors[theirs].shape}, which does not fit "
                 f"the config (ours: {wanted[ours].shape})"
             )

@@ -73,6 +73,7 @@ VALUES = {
 """Options that change what the network is given or gives, by the values that do not."""
 
 
+@files.contained
 def load_scheduler(folder: str | Path) -> tuple[Schedule, Prediction]:
     """Noise schedule and kind of prediction of a ``scheduler_config.json``.
 

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from diffreward import files
 from diffreward.diffusion import Prediction, Schedule
 from diffreward.interop.latent import (
     Adapt,
@@ -56,6 +57,7 @@ class StableDiffusion(NamedTuple):
     """Height, width, channels the model was made for."""
 
 
+@files.contained
 def load_stable_diffusion(
     folder: str | Path,
     *,

@@ -12,8 +12,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import ml_dtypes
 import numpy as np
-from safetensors.numpy import load
+from safetensors import deserialize
 
 from diffreward import files, text
 from diffreward.interop.torch_zip import parse_torch
@@ -23,6 +24,24 @@ STEMS = ("diffusion_pytorch_model", "model", "pytorch_model")
 SUFFIXES = (".safetensors", ".bin", ".pt", ".pth")
 LOWER = ("fp32", "fp16", "bf16")
 """Variants that are the main weights in another precision, best first."""
+DTYPES: dict[str, Any] = {
+    "BF16": ml_dtypes.bfloat16,
+    "BOOL": np.bool_,
+    "F16": np.float16,
+    "F32": np.float32,
+    "F64": np.float64,
+    "F8_E4M3": ml_dtypes.float8_e4m3fn,
+    "F8_E5M2": ml_dtypes.float8_e5m2,
+    "I8": np.int8,
+    "I16": np.int16,
+    "I32": np.int32,
+    "I64": np.int64,
+    "U8": np.uint8,
+    "U16": np.uint16,
+    "U32": np.uint32,
+    "U64": np.uint64,
+}
+"""Types of tensors by their names in a safetensors file."""
 WRAPPERS = {
     "module",
     "_orig_mod",
@@ -49,6 +68,7 @@ class Choice(NamedTuple):
     """Empty for the main weights."""
 
 
+@files.contained
 def read_tensors(path: str | Path, variant: str | None = None) -> dict[str, np.ndarray]:
     """Tensors by name, without the names of wrappers.
 
@@ -93,7 +113,7 @@ def _read(path: Path) -> tuple[Any, dict[str, str]]:
             # Says what is wrong: truncated, too old, or another kind of file.
             return parse_torch(file), {}
         try:
-            tensors = load(file.data)
+            tensors = _deserialised(file.data)
         except Exception as error:
             raise files.FileValueError(
                 f"{path} is no valid safetensors file: {' '.join(str(error).split())[:200]}"
@@ -101,6 +121,17 @@ def _read(path: Path) -> tuple[Any, dict[str, str]]:
         length = int.from_bytes(file.data[:8], "little")
         header = json.loads(file.data[8 : 8 + length]).get("__metadata__") or {}
         return tensors, header
+
+
+def _deserialised(data: bytes) -> dict[str, np.ndarray]:
+    """Tensors of a safetensors file, of every type that NumPy can be taught.
+
+    The library's own NumPy reader of bytes does not know the short floats.
+    """
+    return {
+        name: np.frombuffer(part["data"], DTYPES[part["dtype"]]).reshape(part["shape"])
+        for name, part in deserialize(data)
+    }
 
 
 def _named(path: Path) -> Weights:
