@@ -250,6 +250,7 @@ def test_a_contained_reader_opens_nothing_outside_its_folder(tmp_path):
     (tmp_path / "f" / "part" / "a").write_text("1")
     (tmp_path / "b").write_text("2")
     assert read(tmp_path / "f") == ("1", "2")
+    assert files.contained(files.read_text)(tmp_path / "b") == "2"
     (tmp_path / "short").symlink_to(tmp_path / "f")
     assert read(tmp_path / "short") == ("1", "2")
     (tmp_path / "f" / "part" / "a").unlink()

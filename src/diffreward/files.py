@@ -139,7 +139,7 @@ def reading(path: str | Path, *, most: int = LARGE) -> Iterator[File]:
     """
     path = Path(path)
     for folder in _folders.get():
-        if path.is_relative_to(folder):
+        if path != folder and path.is_relative_to(folder):
             inside(folder, str(path.relative_to(folder)))
     file = File(path, _read(path, limit(most)))
     for ledger in _ledgers.get():
