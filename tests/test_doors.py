@@ -59,7 +59,6 @@ ALLOWED = {
     ("src/diffreward/data/arrays.py", "np.savez"),
     ("src/diffreward/data/hdf5.py", "h5py.File"),
     ("src/diffreward/interop/torch_zip.py", "zipfile.ZipFile"),
-    ("src/diffreward/interop/torch_zip.py", "zipfile.is_zipfile"),
     ("src/diffreward/steer/relabel.py", "h5py.File"),
     ("src/diffreward/report/figures.py", "savefig"),
     ("src/diffreward/cli/measure.py", "savefig"),
