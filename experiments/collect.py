@@ -13,13 +13,13 @@ import numpy as np
 from flax import serialization
 from tqdm import tqdm
 
-from configs.common import ConfigDict
+from configs.common import ConfigDict, choose
 from diffreward import data as d
 from diffreward import files, report
 from diffreward.report import figures
 from diffreward.report.canvas import EngFormatter
 from diffreward.text import say
-from experiments import launch
+from experiments import launch, limits
 
 AGENT, REPLAY_FILE = "agent.msgpack", "replay.npz"
 REPLAY = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
@@ -27,15 +27,18 @@ REPLAY = ("observations", "next_observations", "actions", "rewards", "dones", "t
 
 def main(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     """Trains and exports; returns the record of the export."""
+    check(config)
     # A longer training goes on from a shorter one.
     free = ("steps", "expert_transitions")
     settings = {k: v for k, v in config.to_dict().items() if k not in free}
     folder = workdir / "train"
-    reached = max((point["step"] for point in read_curve(folder)), default=0)
-    if not report.open_stage(folder, settings) or reached < config.steps:
+    # The curve may be ahead of the checkpoint; the record of the stage never is.
+    done = report.open_stage(folder, settings)
+    reached = report.read_json(folder / "report.json")["steps"] if done else 0
+    if reached < config.steps:
         train(config, folder)
         best = max(read_curve(folder), key=lambda point: point["score"])
-        report.close_stage(folder, {"best": best})
+        report.close_stage(folder, {"best": best, "steps": config.steps})
     inputs = {"train": report.stage_digest(folder)}
     inputs["curve"] = report.digest(read_curve(folder))
     folder = workdir / "data"
@@ -46,6 +49,17 @@ def main(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     for name, about in result.items():
         say(f"{folder / name}.hdf5: {about['rows']:,} rows, score {about['score']:.1f}")
     return result
+
+
+def check(config: ConfigDict) -> None:
+    """Refuses values that would only fail after hours."""
+    choose("task", config.task, d.LOCOMOTION)
+    limits.check_seed(config.seed)
+    counts = ("steps", "batch_size", "steps_per_dispatch", "policy_delay", "evaluate_every")
+    counts += ("evaluation_episodes", "expert_transitions")
+    limits.at_least(config, "", **dict.fromkeys(counts, 1), learning_starts=0)
+    limits.positive(config, "", "learning_rate")
+    limits.finite(config, "", "medium_score")
 
 
 def train(config: ConfigDict, folder: Path) -> None:
@@ -101,6 +115,7 @@ def save(config: ConfigDict, folder: Path, agent: Any) -> dict[str, Any]:
     point = {"step": step, "file": name, **score_of(config.task, stream)}
     about = {k: str(v) for k, v in point.items()} | {"task": config.task}
     d.save_policy(folder / name, policy, about)
+    point["sha256"] = files.sha256(folder / name)
     kept = [p for p in read_curve(folder) if p["step"] < step]
     report.write_json(folder / "curve.json", [*kept, point])
 
@@ -201,7 +216,7 @@ def export(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     replay["timeouts"] = timeouts
     replay["timeouts"][-1] |= not replay["terminals"][-1]
     write_snapshots(config, workdir, points[: points.index(medium) + 1], best)
-    policy, _ = d.load_policy(train_folder / best["file"])
+    policy = own_policy(train_folder, best)
     with tqdm(total=config.expert_transitions, desc="expert", unit="step") as bar:
         expert = d.act_in(
             config.task,
@@ -223,6 +238,22 @@ def export(config: ConfigDict, workdir: Path) -> dict[str, Any]:
             **score_of(config.task, stream),
         }
     return result
+
+
+def own_policy(folder: Path, point: dict[str, Any]) -> d.SquashedGaussianPolicy:
+    """A policy of the curve, unless its file is no longer what was written.
+
+    Raises:
+        ValueError: if it is not.
+    """
+    path = files.inside(folder, point["file"])
+    with files.recorded() as used:
+        policy, _ = d.load_policy(path)
+    if used[path] != point["sha256"]:
+        raise ValueError(
+            f"{path} is not the file that was written; delete {folder} to train again"
+        )
+    return policy
 
 
 def write_snapshots(

@@ -13,7 +13,7 @@ from diffreward import data as d
 from diffreward.networks import EnergyDenoiser, Flattened, TrajectoryMLP
 from diffreward.train import TrainState
 from diffreward.types import EpsFn, Params
-from experiments import image_pairs, launch, tasks
+from experiments import image_pairs, image_records, launch, limits, tasks
 
 SHAPE = (8, 8, 1)
 FRACTIONS = (0.7, 0.05, 0.25)
@@ -23,7 +23,8 @@ def check(config: ConfigDict) -> None:
     """Refuses values that a stage would only meet later."""
     section = config.digits
     removed = list(section.removed)
-    if not removed or not set(removed) < set(range(10)) or len(set(removed)) < len(removed):
+    known = [n for n in removed if type(n) is int and 0 <= n <= 9]
+    if not 1 <= len(removed) <= 9 or len(set(known)) < len(removed):
         raise ValueError(
             f"digits.removed must be some, not all, of the digits 0 to 9, got {removed}"
         )
@@ -31,7 +32,21 @@ def check(config: ConfigDict) -> None:
         raise ValueError(
             f"digits.kept_share must be in [0, 1), got {section.kept_share}; 1 is the base"
         )
+    limits.at_least(section, "digits", requests=1, num_steps=1, **limits.NETWORK)
+    limits.check_training(config, "digits.base", "digits.aligned")
     build_model(section)
+    if config.records.levels > section.num_steps:
+        raise ValueError(
+            f"records.levels={config.records.levels} is more than the models have; use "
+            f"at most digits.num_steps={section.num_steps}"
+        )
+    try:
+        d.split_episodes(section.requests, config.seed, image_records.FRACTIONS)
+    except ValueError:
+        raise ValueError(
+            f"digits.requests is {section.requests}; training, validation and test need "
+            "one each, use 10 or more"
+        ) from None
 
 
 def build_model(section: ConfigDict) -> tasks.Model:

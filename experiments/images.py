@@ -80,9 +80,9 @@ def check(config: ConfigDict) -> None:
     choose("network of the reward", config.rewards.network, NETWORKS)
     choose("preset of the reward", config.rewards.preset, ("score", "paper"))
     choose("records.dtype", config.records.dtype, ("float32", "float16"))
-    for name in ("levels", "shard", "batch_size"):
-        if config.records[name] < 1:
-            raise ValueError(f"records.{name} must be positive, got {config.records[name]}")
+    counts = {"levels": 1, "shard": 1, "batch_size": 1, "refresh": 1, "resident": 0}
+    limits.at_least(config.records, "records", **counts)
+    limits.at_least(config.audit, "audit", noises=1, shown=1, resamples=1)
     if config.rewards.prompt and not (
         config.task == "sd" and config.rewards.network == "unet"
     ):
@@ -91,6 +91,8 @@ def check(config: ConfigDict) -> None:
         )
     limits.check_seed(config.seed)
     limits.check_training(config, "rewards")
+    limits.at_least(config.rewards, "rewards", dim=1, **limits.NETWORK)
+    limits.check_sizes(config.rewards, "rewards", "widths", "mults")
     MODELS[config.task].check(config)
 
 

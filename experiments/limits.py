@@ -1,5 +1,6 @@
 """Values of a config that no stage could use, refused before the first one starts."""
 
+import functools
 import math
 import numbers
 from typing import Any
@@ -21,19 +22,68 @@ TRAINING = {
     "clip_value": 0,
 }
 """Least values of every training section."""
-REWARD = {"seeds": 1, "width": 1, "depth": 1, "time_width": 0}
+NETWORK = {"width": 1, "depth": 1, "time_width": 0}
+"""Of the sections that describe a perceptron."""
+REWARD = {"seeds": 1, **NETWORK}
 """Of the sections that train a scalar, beside those."""
 
 
 def at_least(section: ConfigDict, name: str, **least: float) -> None:
-    """Refuses numbers of a section that are too small, or none at all (NaN).
+    """Refuses numbers of a section that are too small, infinite, or none at all (NaN).
+
+    Args:
+        section: of the config.
+        name: of the section, for messages; empty for the config itself.
+        **least: the least value of every key.
 
     Raises:
         ValueError: naming the key, its value and the least one.
     """
     for key, low in least.items():
-        if not section[key] >= low:
-            raise ValueError(f"{name}.{key} is {section[key]}; use {low} or more")
+        finite = "" if math.isfinite(section[key]) else "a finite number, "
+        _need(section, name, key, section[key] >= low, f"{finite}{low} or more")
+
+
+def positive(section: ConfigDict, name: str, *keys: str) -> None:
+    """Refuses rates and lengths that are not above 0."""
+    for key in keys:
+        _need(section, name, key, section[key] > 0, "a positive number")
+
+
+def finite(section: ConfigDict, name: str, *keys: str) -> None:
+    """Refuses infinity, and what is no number at all."""
+    for key in keys:
+        _need(section, name, key, True, "a finite number")
+
+
+def shares(section: ConfigDict, name: str, *keys: str) -> None:
+    """Refuses anything that is not from 0 to 1."""
+    for key in keys:
+        _need(section, name, key, 0 <= section[key] <= 1, "a number from 0 to 1")
+
+
+def check_sizes(section: ConfigDict, name: str, *keys: str) -> None:
+    """Refuses anything but one or more positive whole numbers."""
+    for key in keys:
+        sizes = section[key]
+        if not sizes or not all(_is_whole(n) and n > 0 for n in sizes):
+            raise ValueError(
+                f"{_label(name, key)} is {sizes!r}; write positive whole numbers, such as "
+                "(1, 2, 4)"
+            )
+
+
+def _need(section: ConfigDict, name: str, key: str, holds: bool, words: str) -> None:
+    if not (holds and math.isfinite(section[key])):
+        raise ValueError(f"{_label(name, key)} is {section[key]}; use {words}")
+
+
+def _label(name: str, key: str) -> str:
+    return f"{name}.{key}" if name else key
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def check_seed(seed: int) -> None:
@@ -51,7 +101,12 @@ def check_scales(scales: Any, name: str = "evaluation.scales") -> None:
 
 def check_model(section: ConfigDict) -> None:
     """Refuses a ``model`` section without steps, levels, width or a valid condition."""
-    at_least(section, "model", horizon=1, num_steps=1, width=1, depth=1, time_width=0)
+    at_least(section, "model", horizon=1, num_steps=1, clip=0, action_weight=0, **NETWORK)
+    check_sizes(section, "model", "dim_mults")
+    if not all(map(_is_whole, section.pinned)):
+        raise ValueError(
+            f"model.pinned is {section.pinned!r}; write steps, such as (0, -1)"
+        )
     outside = [p for p in section.pinned if not -section.horizon <= p < section.horizon]
     if outside:
         raise ValueError(
@@ -72,18 +127,19 @@ def check_window(section: ConfigDict, name: str, horizon: int) -> None:
 def check_training(config: ConfigDict, *names: str) -> None:
     """Refuses training sections that would fail, or train nothing.
 
+    Args:
+        config: of the experiment.
+        *names: of the sections, with dots for those inside of others.
+
     Raises:
         ValueError: naming the section, the key and what it may be.
     """
     for name in names:
-        section = config[name]
+        section = functools.reduce(getattr, name.split("."), config)
         at_least(section, name, **TRAINING)
         if "seeds" in section:
             at_least(section, name, **REWARD)
-        if not 0 < section.learning_rate < math.inf:
-            raise ValueError(
-                f"{name}.learning_rate is {section.learning_rate}; use a positive number"
-            )
+        positive(section, name, "learning_rate")
         if not 0 <= section.ema_decay < 1:
             raise ValueError(
                 f"{name}.ema_decay is {section.ema_decay}; use a number in [0, 1)"

@@ -190,7 +190,8 @@ def load(config: ConfigDict, workdir: Path, name: str) -> d.Episodes:
         episodes = d.load_ogbench(rest, folder)
     elif kind == "collect":
         try:
-            episodes = d.read_hdf5(own_file(workdir / "data", name))
+            with recorded():  # what is compared is what is read
+                episodes = d.read_hdf5(own_file(workdir / "data", name))
         except (ValueError, FileNotFoundError) as error:
             raise ValueError(
                 f"{error}; delete {workdir / 'data'} to collect the data again"

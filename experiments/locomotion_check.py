@@ -29,9 +29,7 @@ def check(config: ConfigDict) -> None:
     choose("expert.init", config.expert.init, ("base", "scratch"))
     limits.check_training(config, *STAGES)
     limits.at_least(config.discriminator, "discriminator", batch_size=2)
-    limits.at_least(config.value, "value", discount=0)
-    if config.value.discount > 1:
-        raise ValueError(f"value.discount is {config.value.discount}; use at most 1")
+    limits.shares(config.value, "value", "discount")
     check_evaluation(config)
     limits.at_least(config.data, "data", transitions=1, limit=0, processes=0)
     for name in ("base", "expert"):
@@ -49,7 +47,7 @@ def check_evaluation(config: ConfigDict) -> None:
     for row in e.rows:
         choose("evaluation.rows", row, MEANING)
     limits.check_scales(e.scales)
-    limits.check_scales((e.paper_scale,), "evaluation.paper_scale")
+    limits.finite(e, "evaluation", "paper_scale")
     if e.num_evaluations > config.model.num_steps:
         raise ValueError(
             f"evaluation.num_evaluations={e.num_evaluations} is more than the "

@@ -71,7 +71,8 @@ def check(config: ConfigDict) -> None:
     """Refuses values that a stage would only meet much later."""
     choose("maze", config.maze, d.MAZE_NAMES)
     goals = list(config.goals)
-    if not goals or not set(goals) <= set(range(1, 9)) or len(set(goals)) < len(goals):
+    known = [g for g in goals if type(g) is int and 1 <= g <= 8]
+    if not goals or len(set(known)) < len(goals):
         raise ValueError(f"goals must be different numbers from 1 to 8, got {goals}")
     limits.check_seed(config.seed)
     limits.check_model(config.model)
@@ -82,9 +83,27 @@ def check(config: ConfigDict) -> None:
         limits.check_window(section, name, config.model.horizon)
         tasks.build_reward(section, model)
     limits.check_training(config, "base", "experts", "rewards", "window_rewards")
-    limits.check_scales(config.evaluation.scales)
+    check_data(config)
+    check_evaluation(config)
     choose("experts.init", config.experts.init, ("base", "scratch"))
-    choose("evaluation.space", config.evaluation.space, ("eps", "mean", "input"))
+
+
+def check_data(config: ConfigDict) -> None:
+    """Refuses datasets without rows, or of no episode."""
+    names = ("base_transitions", "expert_transitions", "frame_skip", "max_steps")
+    limits.at_least(config.data, "data", **dict.fromkeys(names, 1))
+    limits.at_least(config.data, "data", action_noise=0, hold=0, processes=0)
+
+
+def check_evaluation(config: ConfigDict) -> None:
+    """Refuses measurements of nothing."""
+    e, name = config.evaluation, "evaluation"
+    names = ("episodes", "windows", "noises", "plans", "map_episodes", "map_min_count")
+    limits.at_least(e, name, **dict.fromkeys(names, 1), map_smoothing=0)
+    limits.positive(e, name, "reach", "map_bin")
+    limits.shares(e, name, "map_quantile")
+    limits.check_scales(e.scales)
+    choose("evaluation.space", e.space, ("eps", "mean", "input"))
 
 
 def announce(config: ConfigDict) -> None:

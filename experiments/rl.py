@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from configs.common import ConfigDict, choose
+from configs.common import ConfigDict
 from diffreward import data as d
 from diffreward import files, measures, report
 from diffreward.report import figures
@@ -24,9 +24,8 @@ from diffreward.steer import stepwise, wrappers
 from diffreward.text import say
 from diffreward.types import Params
 from experiments import launch, maze2d, maze2d_evaluate, tasks
+from experiments.rl_check import check
 
-KINDS = ("true", "extracted", "random")
-CREDITS = ("state", "window")
 COLOURS = {
     "true": figures.EXPERT,
     "extracted": figures.STEERED,
@@ -62,10 +61,11 @@ class Source(NamedTuple):
 def main(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     """Trains every policy that is missing; returns the final report."""
     check(config)
-    source = read_source(config)
-    inputs = {
-        n: report.stage_digest(Path(config.run) / n) for n in ("data", "window_rewards")
-    }
+    run = files.user_path(config.run)
+    # What is missing there is trained there, so the folder is ours as long.
+    with files.claim(run, "--config.run"):
+        source = read_source(config)
+    inputs = {n: report.stage_digest(run / n) for n in ("data", "window_rewards")}
     jobs = [
         Job(goal, kind, seed)
         for seed in range(config.seeds)
@@ -98,28 +98,9 @@ def main(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     return result
 
 
-def check(config: ConfigDict) -> None:
-    """Refuses values that would only fail after hours."""
-    maze2d.check(config.maze2d)
-    for kind in config.rewards:
-        choose("reward", kind, KINDS)
-    choose("credit", config.credit, CREDITS)
-    if "true" not in config.rewards:
-        raise ValueError("rewards must include 'true': returns are shares of its return")
-    if missing := set(config.goals) - set(config.maze2d.goals):
-        raise ValueError(f"goal {min(missing)} has no expert in the maze run")
-    per_update = config.ppo.num_envs * config.ppo.rollout
-    for name in ("steps", "evaluate_every"):
-        if config[name] % per_update:
-            raise ValueError(
-                f"{name}={config[name]} is not a multiple of the {per_update} steps "
-                "between updates; choose one"
-            )
-
-
 def read_source(config: ConfigDict) -> Source:
     """The maze run's data and window rewards; trains what is not there yet."""
-    run, section = Path(config.run), config.maze2d
+    run, section = files.user_path(config.run), config.maze2d
     maze2d.make_data(section, run)
     prepared = maze2d.prepare(section, run)
     model = tasks.build_model(section.model, act_dim=ACT, obs_dim=OBS)

@@ -29,7 +29,7 @@ from diffreward.interop.stable_diffusion import (
 )
 from diffreward.text import say
 from diffreward.types import EpsFn, Params
-from experiments import image_pairs, tasks
+from experiments import image_pairs, limits, tasks
 
 PAIRS = ("safe", "guidance", "folders", "lora")
 DECODED = 8
@@ -42,6 +42,8 @@ def check(config: ConfigDict) -> None:
     choose("sd.pair", section.pair, PAIRS)
     choose("sd.safety", section.safety, SAFETY_PRESETS)
     choose("sd.dtype", section.dtype, ("float32", "bfloat16"))
+    limits.at_least(section, "sd", requests=0)
+    limits.finite(section, "sd", "scale", "base_scale", "lora_scale")
     needed = {"sd.folder": section.folder, "sd.prompts": section.prompts}
     needed |= expert_paths(section)
     for name, value in needed.items():

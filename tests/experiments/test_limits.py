@@ -3,13 +3,17 @@
 import os
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 
+from configs import collect as collect_configs
+from configs import images as image_configs
 from configs import locomotion as configs
 from configs import maze2d as maze_configs
+from configs import rl as rl_configs
 from diffreward import data as d
-from experiments import launch, locomotion, maze2d
+from experiments import collect, images, launch, locomotion, maze2d, rl
 from tests.data.test_registry import arrays
 
 
@@ -189,3 +193,96 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
             launch.claim(workdir),
         ):
             pass
+
+
+def leaves(config, prefix=""):
+    """Keys with dots, and values."""
+    for key, value in config.items():
+        if hasattr(value, "items"):
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+def nonsense(value):
+    """What no key of a kind may be: NaN, minus one, words; None for free text."""
+    if isinstance(value, bool | str):
+        return None
+    return {int: -1, float: float("nan")}.get(type(value), ("a",))
+
+
+@pytest.mark.parametrize(
+    ("module", "config", "sections"),
+    [
+        (maze2d, partial(maze_configs.get_config, "umaze,smoke"), ""),
+        (locomotion, partial(configs.get_config, "hopper,smoke"), ""),
+        (rl, partial(rl_configs.get_config, "umaze,smoke"), ""),
+        (collect, partial(collect_configs.get_config, "hopper,smoke"), ""),
+        (images, partial(image_configs.get_config, "digits,smoke"), "!sd."),
+        (images, partial(image_configs.get_config, "sd,smoke"), "sd."),
+    ],
+    ids=["maze2d", "locomotion", "rl", "collect", "digits", "sd"],
+)
+def test_every_number_of_every_config_is_checked(module, config, sections):
+    wrong = []
+    for key, value in leaves(config()):
+        outside = key.startswith("sd.") is (sections == "!sd.")
+        bad = nonsense(value)
+        if bad is None or (sections and outside):
+            continue
+        try:
+            module.check(changed(config(), key, bad))
+            wrong.append((key, "passed"))
+        except ValueError as error:
+            if key.rsplit(".", 1)[-1].rstrip("s") not in str(error):
+                wrong.append((key, str(error)))
+    assert wrong == []
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("ppo.num_envs", 0, r"ppo\.num_envs is 0; use 1 or more"),
+        ("ppo.rollout", 0, r"ppo\.rollout is 0"),
+        ("ppo.gamma", 1.5, r"ppo\.gamma is 1.5; use a number from 0 to 1"),
+        ("ppo.learning_rate", 0.0, r"ppo\.learning_rate is 0.0; use a positive number"),
+        ("seeds", 0, "^seeds is 0; use 1 or more"),
+        ("levels", 33, r"levels=33 is more than .*num_steps=32"),
+        ("goals", (), "goals is \\(\\); name different ones"),
+        ("rewards", ("true", "true"), "name different ones"),
+        ("run", "", "run is empty"),
+    ],
+)
+def test_what_policies_cannot_use_is_named(key, value, words):
+    with pytest.raises(ValueError, match=words):
+        rl.check(changed(rl_configs.get_config("umaze,smoke"), key, value))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("digits.base.steps", 0, r"digits\.base\.steps is 0; use 1 or more"),
+        ("digits.aligned.schedule", "cosin", "did you mean 'cosine'"),
+        ("digits.requests", 3, r"digits\.requests is 3; .* use 10 or more"),
+        ("digits.removed", (1.0,), r"digits\.removed must be"),
+        ("records.levels", 11, r"records\.levels=11 .* digits\.num_steps=10"),
+        ("rewards.widths", (), r"rewards\.widths is \(\); write positive whole"),
+        ("audit.resamples", 0, r"audit\.resamples is 0"),
+    ],
+)
+def test_what_digits_cannot_use_is_named(key, value, words):
+    with pytest.raises(ValueError, match=words):
+        images.check(changed(image_configs.get_config("digits,smoke"), key, value))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("clip_norm", float("inf"), r"base\.clip_norm is inf; use a finite number"),
+        ("learning_rate", float("inf"), "learning_rate is inf; use a positive number"),
+    ],
+)
+def test_numbers_are_finite(key, value, words):
+    config = changed(maze_configs.get_config("umaze,smoke"), f"base.{key}", value)
+    with pytest.raises(ValueError, match=words):
+        maze2d.check(config)
