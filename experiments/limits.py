@@ -137,7 +137,7 @@ def check_training(config: ConfigDict, *names: str) -> None:
     for name in names:
         section = functools.reduce(getattr, name.split("."), config)
         at_least(section, name, **TRAINING)
-        if "seeds" in section:
+        if "seeds" in section.to_dict():
             at_least(section, name, **REWARD)
         positive(section, name, "learning_rate")
         if not 0 <= section.ema_decay < 1:
