@@ -237,6 +237,7 @@ def test_the_maze_run_is_found_at_home_and_has_one_process_at_a_time(
     config, tmp_path, monkeypatch
 ):
     monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(rl, "read_source", lambda config: pytest.fail("not claimed"))
     config = config.copy_and_resolve_references()
     config.run = "~/maze"
     with (
