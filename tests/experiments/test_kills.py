@@ -52,24 +52,35 @@ def run(folder):
         return time.monotonic() - began
 
 
+NAMES = ("arrays.npz", "config.json", "report.json")
+
+
+def bits(folder):
+    return [(folder / "stage" / name).read_bytes() for name in NAMES]
+
+
 def check(tmp_path, kills):
+    """Kills anywhere, while whatever the runs before left behind is still there.
+
+    A stage that was finished is compared and begun anew, so that no kill falls on a
+    program that has nothing left to do.
+    """
     seconds = run(tmp_path / "whole")
-    rng = np.random.default_rng(0)
-    for _ in range(kills):
-        with start(tmp_path / "killed") as child:
+    whole, rng = bits(tmp_path / "whole"), np.random.default_rng(0)
+    finished = 0
+    for number in range(kills):
+        folder = tmp_path / f"killed{finished}"
+        with start(folder) as child:
             child.stdout.readline()
             time.sleep(rng.uniform(0, seconds))
             child.kill()
-    run(tmp_path / "killed")
-    names = ("arrays.npz", "config.json", "report.json")
-    whole, killed = (
-        [(tmp_path / n / "stage" / name).read_bytes() for name in names]
-        for n in ("whole", "killed")
-    )
-    assert whole == killed
-    assert read_arrays(tmp_path / "killed" / "stage" / "arrays.npz")["w"].shape == (20, 20)
-    left = {p.name for p in (tmp_path / "killed" / "stage").iterdir()}
-    assert not [name for name in left if name.endswith(".partial")]
+        if number == kills - 1:
+            run(folder)
+        if (folder / "stage" / "report.json").exists():
+            assert bits(folder) == whole
+            finished += 1
+    assert finished > 0
+    assert read_arrays(folder / "stage" / "arrays.npz")["w"].shape == (20, 20)
 
 
 def test_a_stage_survives_kills(tmp_path):

@@ -7,6 +7,7 @@ import pytest
 
 from configs import rl as configs
 from diffreward import data as d
+from diffreward import files
 from diffreward.steer import wrappers
 from diffreward.steer.stepwise import clean_reward, make_step_reward
 from experiments import maze2d, rl, tasks
@@ -230,6 +231,21 @@ def test_wrong_values_are_refused_before_any_work(key, value, message):
         config[key] = value
     with pytest.raises(ValueError, match=message):
         rl.check(config)
+
+
+def test_the_maze_run_is_found_at_home_and_has_one_process_at_a_time(
+    config, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(rl, "read_source", lambda config: pytest.fail("not claimed"))
+    config = config.copy_and_resolve_references()
+    config.run = "~/maze"
+    with (
+        files.claim(tmp_path / "maze"),
+        pytest.raises(ValueError, match=rf"{tmp_path}/maze: another .* --config\.run"),
+    ):
+        rl.main(config, tmp_path / "rl")
+    assert not (tmp_path / "rl").exists()
 
 
 @pytest.mark.slow
