@@ -127,7 +127,7 @@ def get_config(argument: str = "hopper") -> ConfigDict:
     e.films = 1  # episodes per method to record
 
     if preset == "smoke":
-        _smoke(c)
+        _smoke(c, task)
     elif preset == "gpu":
         _gpu(c)
     elif preset == "paper":
@@ -159,8 +159,10 @@ def _stages(c: ConfigDict) -> tuple[ConfigDict, ...]:
     return c.base, c.expert, c.rewards, c.paper_rewards, c.discriminator, c.value
 
 
-def _smoke(c: ConfigDict) -> None:
-    c.data.transitions = 4_000
+def _smoke(c: ConfigDict, task: str) -> None:
+    # A cheetah never falls: each of its six policies needs a second episode of 1,000
+    # steps, or there are too few to split.
+    c.data.transitions = 8_000 if task == "halfcheetah" else 4_000
     c.model.width, c.model.depth, c.model.num_steps = 64, 2, 5
     for t in _stages(c):
         t.steps, t.batch_size, t.checkpoint_every = 100, 32, 50

@@ -7,6 +7,7 @@ import pytest
 
 from configs import collect, locomotion, maze2d
 from configs.common import ConfigDict, choose, parse_switches
+from diffreward import data as d
 from experiments import locomotion as locomotion_experiment
 from experiments import maze2d as experiment
 from experiments import tasks
@@ -36,6 +37,18 @@ def test_every_preset_builds_and_is_not_changed_by_building(argument):
 @pytest.mark.parametrize("task", locomotion.TASKS)
 def test_every_locomotion_preset_builds(task, preset):
     locomotion_experiment.check(locomotion.get_config(f"{task},{preset},d4rl"))
+
+
+@pytest.mark.parametrize("preset", locomotion.PRESETS)
+@pytest.mark.parametrize("task", locomotion.TASKS)
+def test_collected_episodes_suffice_for_every_split(task, preset):
+    """Even if none ends before the time limit; `collect_again` shares out the rows."""
+    config, index = locomotion.get_config(f"{task},{preset}"), d.read_index(task)
+    files = [policy["file"] for policy in index["policies"]]
+    replay = files.index(index["medium"]) + 1
+    for parts in (replay, 8):
+        share = -(-config.data.transitions // parts)
+        d.split_episodes(parts * -(-share // 1000), config.seed)
 
 
 def test_missing_policies_are_named_before_any_work():
