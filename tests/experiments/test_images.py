@@ -251,7 +251,7 @@ def test_the_aligned_model_sees_what_it_is_told():
         ("digits", "digits.kept_share", 1.0, r"must be in \[0, 1\)"),
         ("digits", "rewards.network", "innr", "did you mean 'inner'"),
         ("digits", "rewards.prompt", True, "needs models with prompts"),
-        ("digits", "records.levels", 0, "records.levels must be positive"),
+        ("digits", "records.levels", 0, "records.levels is 0; use 1 or more"),
         ("digits", "records.dtype", "float8", "unknown records.dtype"),
         ("sd", "sd.folder", "", "sd.folder is not set; add --config.sd.folder=PATH"),
         ("sd", "sd.folder", "/no/where", "sd.folder: /no/where does not exist"),

@@ -91,7 +91,11 @@ def test_a_table_of_some_rows_is_made_from_what_is_there(config, run, tmp_path):
 def test_finished_runs_are_collected_in_one_table(run, tmp_path):
     other = tmp_path / "other"
     shutil.copytree(run[0], other)
-    page = collect.main([str(run[0]), str(other), "--out", str(tmp_path)]).read_text()
+    page = (
+        collect.main([str(run[0]), str(other), "--out", str(tmp_path)])
+        .read_text()
+        .replace("\\", "")
+    )
     score = run[1]["methods"]["score"]["score"][0]
     line = next(line for line in page.splitlines() if line.startswith("| score |"))
     assert line.count(f"{score:.1f} [") == 2

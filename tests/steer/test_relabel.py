@@ -98,4 +98,5 @@ def test_a_failed_write_leaves_nothing(episodes, tmp_path):
     broken = episodes._replace(actions=episodes.actions[:3])
     with pytest.raises(Exception, match=r".*"):
         write_minari(tmp_path, "maze/x-v0", broken._replace(terminals=None))
-    assert not list((tmp_path / "maze" / "x-v0").iterdir())
+    assert not list(tmp_path.rglob("*.hdf5"))
+    assert not (tmp_path / "maze" / "x-v0" / "data").exists()
