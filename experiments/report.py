@@ -17,7 +17,7 @@ from diffreward.cli.guard import guarded
 from diffreward.data import make_maze, read_arrays
 from diffreward.report import figures, markdown, read_json
 from diffreward.text import say
-from experiments import locomotion_page
+from experiments.locomotion import page as locomotion_page
 
 MAZE_COLUMNS = (
     "maze",

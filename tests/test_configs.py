@@ -8,9 +8,9 @@ import pytest
 from configs import collect, locomotion, maze2d
 from configs.common import ConfigDict, choose, parse_switches
 from diffreward import data as d
-from experiments import locomotion as locomotion_experiment
-from experiments import maze2d as experiment
 from experiments import tasks
+from experiments.locomotion import run as locomotion_experiment
+from experiments.maze2d import run as experiment
 
 ROOT = Path(__file__).parents[1]
 EVERY = [f"{m},{p}" for m in maze2d.MAZES for p in maze2d.PRESETS]
@@ -84,7 +84,7 @@ def test_studies_change_what_they_say():
 
 @pytest.mark.parametrize("module", [maze2d, locomotion, collect])
 def test_every_key_is_read(module):
-    sources = "".join(p.read_text() for p in (ROOT / "experiments").glob("*.py"))
+    sources = "".join(p.read_text() for p in (ROOT / "experiments").rglob("*.py"))
     for leaf in leaves(module.get_config()):
         name = leaf.rsplit(".", 1)[-1]
         assert re.search(rf"\.{name}\b", sources), f"no experiment reads {leaf}"

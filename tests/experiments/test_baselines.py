@@ -8,7 +8,8 @@ import pytest
 
 from configs import locomotion as configs
 from diffreward import data as d
-from experiments import baselines, locomotion
+from experiments import baselines
+from experiments.locomotion import run as locomotion
 
 
 @pytest.fixture(autouse=True)

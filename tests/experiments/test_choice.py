@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from configs import locomotion as configs
-from experiments import locomotion_evaluate as evaluate
+from experiments.locomotion import evaluate
 
 
 class Rollout(NamedTuple):

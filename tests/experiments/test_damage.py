@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from configs import locomotion as configs
-from experiments import locomotion, locomotion_evaluate
+from experiments.locomotion import evaluate as locomotion_evaluate
+from experiments.locomotion import run as locomotion
 
 
 def archive(path):

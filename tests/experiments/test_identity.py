@@ -12,8 +12,8 @@ import pytest
 
 from configs import images, locomotion
 from diffreward import data, files, report
-from experiments import locomotion as experiment
-from experiments import stable_diffusion as sd
+from experiments.images import stable_diffusion as sd
+from experiments.locomotion import run as experiment
 
 ROOT = Path(__file__).parents[2]
 

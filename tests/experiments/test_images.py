@@ -13,8 +13,12 @@ from diffreward import data as d
 from diffreward.diffusion import cosine, paired_chain
 from diffreward.networks import Flattened, InnerProductReward, TrajectoryMLP
 from diffreward.reward import Pair, align, alignment_loss, fit_standards
-from experiments import digits, image_audit, image_records, images, tasks
-from experiments.image_pairs import ImagePair, no_context, numbered
+from experiments import tasks
+from experiments.images import audit as image_audit
+from experiments.images import digits
+from experiments.images import records as image_records
+from experiments.images import run as images
+from experiments.images.pair import ImagePair, no_context, numbered
 from tests.interop.tiny_pipeline import write_pipeline
 from tests.reward.oracle import BASE, EXPERT, exact_pair, exact_reward
 

@@ -10,7 +10,9 @@ from scipy.stats import spearmanr
 from configs import leaderboard as configs
 from diffreward.data import make_maze
 from diffreward.data.episodes import Episodes
-from experiments import leaderboard, leaderboard_maze, leaderboard_page
+from experiments.leaderboard import maze as leaderboard_maze
+from experiments.leaderboard import page as leaderboard_page
+from experiments.leaderboard import run as leaderboard
 
 
 @pytest.fixture(autouse=True)

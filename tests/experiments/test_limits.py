@@ -13,7 +13,11 @@ from configs import locomotion as configs
 from configs import maze2d as maze_configs
 from configs import rl as rl_configs
 from diffreward import data as d
-from experiments import collect, images, launch, locomotion, maze2d, rl
+from experiments import collect, launch
+from experiments.images import run as images
+from experiments.locomotion import run as locomotion
+from experiments.maze2d import run as maze2d
+from experiments.rl import run as rl
 from tests.data.test_registry import arrays
 
 

@@ -10,8 +10,8 @@ import pytest
 from configs import locomotion as configs
 from diffreward import data as d
 from diffreward.report import StaleRunError
-from experiments import locomotion
 from experiments import report as collect
+from experiments.locomotion import run as locomotion
 from tests.data.test_locomotion import policy
 
 

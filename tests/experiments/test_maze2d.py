@@ -9,8 +9,8 @@ import pytest
 
 from configs import maze2d as configs
 from diffreward.report import StaleRunError
-from experiments import maze2d
 from experiments import report as collect
+from experiments.maze2d import run as maze2d
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,9 @@ from diffreward import data as d
 from diffreward import files
 from diffreward.steer import wrappers
 from diffreward.steer.stepwise import clean_reward, make_step_reward
-from experiments import maze2d, rl, tasks
+from experiments import tasks
+from experiments.maze2d import run as maze2d
+from experiments.rl import run as rl
 
 WINDOW = 8
 
@@ -50,7 +52,7 @@ def source(config):
 
 def make_env(source, pay, count=6, **options):
     pytest.importorskip("stable_baselines3")
-    from experiments.rl_env import MazeVecEnv
+    from experiments.rl.env import MazeVecEnv
 
     return MazeVecEnv(
         source.prepared.maze,

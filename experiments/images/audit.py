@@ -13,8 +13,9 @@ from diffreward import data as d
 from diffreward import measures
 from diffreward.diffusion import ddim_levels, q_sample
 from diffreward.types import Params
-from experiments import image_records, tasks
-from experiments.image_pairs import ImagePair
+from experiments import tasks
+from experiments.images import records as image_records
+from experiments.images.pair import ImagePair
 
 CHUNK = 64
 

@@ -20,7 +20,7 @@ from diffreward.data import pairs, write_arrays
 from diffreward.diffusion import cosine, q_sample
 from diffreward.extract import truth
 from diffreward.text import say
-from experiments import launch, leaderboard_maze, leaderboard_page
+from experiments.leaderboard import maze, page
 
 TRAINED = (
     "gradient_alignment",
@@ -67,14 +67,14 @@ def main(config: ConfigDict, workdir: Path) -> dict[str, Any]:
         "training": config.training.to_dict(),
         "seeds": config.seeds,
         "laws": {
-            pair: {row: leaderboard_page.law_row(folders) for row, folders in rows.items()}
+            pair: {row: page.law_row(folders) for row, folders in rows.items()}
             for pair, rows in laws.items()
         },
-        "maze": leaderboard_page.maze_rows(found[MAZE]) if MAZE in found else {},
-        "costs": leaderboard_page.costs(found),
+        "maze": page.maze_rows(found[MAZE]) if MAZE in found else {},
+        "costs": page.costs(found),
     }
     report.write_json(workdir / "report.json", result)
-    leaderboard_page.write(workdir / "report.md", result)
+    page.write(workdir / "report.md", result)
     say(f"report: {workdir / 'report.md'} ({time.time() - began:.0f} s in this call)")
     return report.read_json(workdir / "report.json")
 
@@ -170,7 +170,7 @@ def on_maze(
     """Against a clean reward, with learned models of real and resampled windows."""
     schedule = cosine(config.num_steps)
     models = workdir / pair / f"seed_{seed}" / "models"
-    source, held_out = leaderboard_maze.prepare(config, models, schedule, seed)
+    source, held_out = maze.prepare(config, models, schedule, seed)
     known = {"truth": held_out.rewards, "episode": held_out.episode}
     # One noise per level, the same for all: values of training-free rewards are dear.
     eps = jax.random.normal(jax.random.key(seed), (config.num_steps, *held_out.x.shape[1:]))
@@ -186,11 +186,7 @@ def on_maze(
     inputs = {"models": report.stage_digest(models)}
     folder, cells = stage_folder(workdir, pair, seed, COUNTING), config.maze.cells
     if not report.open_stage(folder, {"cells": cells, "seed": seed}, inputs):
-        value = leaderboard_maze.log_visit_ratio(source, held_out.x, cells)
-        close(folder, {"value": value, **known}, dict.fromkeys(leaderboard_page.COSTS, 0.0))
+        value = maze.log_visit_ratio(source, held_out.x, cells)
+        close(folder, {"value": value, **known}, dict.fromkeys(page.COSTS, 0.0))
     found = stages(config, workdir, pair, seed, rows, inputs, measure, source)
     return {COUNTING: folder, **found}
-
-
-if __name__ == "__main__":
-    launch.run(main, "configs/leaderboard.py", "runs/leaderboard", __doc__)

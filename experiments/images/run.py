@@ -27,17 +27,12 @@ from diffreward.reward import LatentStandards, fit_standards
 from diffreward.text import say
 from diffreward.types import Params
 from experiments import (
-    digits,
-    image_audit,
-    image_records,
-    images_page,
     launch,
     limits,
-    stable_diffusion,
     tasks,
 )
-from experiments.image_pairs import ImagePair
-from experiments.maze2d_evaluate import save_arrays
+from experiments.images import audit, digits, page, records, stable_diffusion
+from experiments.images.pair import ImagePair
 
 MODELS = {"digits": digits, "sd": stable_diffusion}
 STAGES = {"digits": ("base", "aligned"), "sd": ("models",)}
@@ -51,7 +46,7 @@ def main(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     source = MODELS[config.task]
     pair = source.make_pair(config, workdir)
     inputs = {n: report.stage_digest(workdir / n) for n in STAGES[config.task]}
-    shards = image_records.write(config, workdir, pair, inputs)
+    shards = records.write(config, workdir, pair, inputs)
     reward = build_reward(config, workdir, pair, shards)
     params = train_reward(config, workdir, pair, reward, shards)
 
@@ -60,16 +55,16 @@ def main(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     settings = {"audit": config.audit.to_dict(), "seed": config.seed}
     if not report.open_stage(folder, settings, inputs):
         say("audit: requests no stage has seen")
-        result, arrays = image_audit.evaluate(config, pair, reward, params, shards)
-        save_arrays(folder / "arrays.npz", arrays)
+        result, arrays = audit.evaluate(config, pair, reward, params, shards)
+        d.write_arrays(folder / "arrays.npz", arrays)
         report.close_stage(folder, result)
     result = report.read_json(folder / "report.json")
     arrays = d.read_arrays(folder / "arrays.npz")
-    images_page.write(config, workdir, result, arrays, pair)
+    page.write(config, workdir, result, arrays, pair)
     report.write_json(workdir / "report.json", result)
-    summary = f"AUROC {images_page.interval(result['auroc'])}"
+    summary = f"AUROC {page.interval(result['auroc'])}"
     if "audience" in result:
-        summary += f", held-out images {images_page.interval(result['audience']['auroc'])}"
+        summary += f", held-out images {page.interval(result['audience']['auroc'])}"
     say(f"{summary}\nreport: {workdir / 'report.md'} ({time.time() - began:.0f} s)")
     return result
 
@@ -120,10 +115,10 @@ def standards(workdir: Path, pair: ImagePair, shards: d.Shards) -> LatentStandar
     inputs = {"records": report.stage_digest(workdir / "records")}
     if not report.open_stage(folder, {}, inputs):
         indices = tqdm(range(shards.count), desc="standards", unit="shard")
-        parts = (image_records.recorded(shards, i) for i in indices)
+        parts = (records.recorded(shards, i) for i in indices)
         t = d.read_shard(shards, 0)["t"]
         found = fit_standards(pair.schedule, t, parts)
-        save_arrays(folder / "arrays.npz", jax.device_get(found)._asdict())
+        d.write_arrays(folder / "arrays.npz", jax.device_get(found)._asdict())
         report.close_stage(folder, {"levels": len(t)})
     arrays = d.read_arrays(folder / "arrays.npz")
     return LatentStandards(**{k: jnp.asarray(v) for k, v in arrays.items()})
@@ -141,10 +136,10 @@ def train_reward(
     context = pair.contexts([0])[:1] if section.prompt else ()
     one = jax.tree.map(lambda c: c[0], context)
     task = tasks.record_task(reward, pair.shape, section.batch_size, one)
-    held_out = image_records.load(shards["val"])
+    held_out = records.load(shards["val"])
     probe = tasks.record_task(reward, pair.shape, 4 * section.batch_size, one)
     batch = jax.jit(probe.draw)(
-        image_records.rows(pair, held_out, section.prompt), jax.random.key(0)
+        records.rows(pair, held_out, section.prompt), jax.random.key(0)
     )
     measure = jax.jit(lambda p: probe.loss(p, None, jax.random.key(1), batch))
 
@@ -159,11 +154,7 @@ def train_reward(
         section,
         settings=streaming,
         inputs={"records": report.stage_digest(workdir / "records")},
-        data=image_records.feed(config, pair, shards["train"]),
+        data=records.feed(config, pair, shards["train"]),
         seed=config.seed,
         evaluate=evaluate,
     )
-
-
-if __name__ == "__main__":
-    launch.run(main, "configs/images.py:digits", "runs/digits", __doc__)

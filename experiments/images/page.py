@@ -10,7 +10,7 @@ from configs.common import ConfigDict
 from diffreward import files, report
 from diffreward.report import figures
 from diffreward.text import markdown_code, markdown_text
-from experiments.image_pairs import ImagePair
+from experiments.images.pair import ImagePair
 
 Decode = Callable[[np.ndarray], np.ndarray]
 UNITS = {

@@ -21,13 +21,12 @@ from diffreward.types import Params
 from experiments import (
     baselines,
     launch,
-    locomotion_evaluate,
-    locomotion_page,
     samples,
     tasks,
     validation,
 )
-from experiments.locomotion_check import REWARDS, check
+from experiments.locomotion import evaluate, page
+from experiments.locomotion.check import REWARDS, check
 
 
 class Prepared(NamedTuple):
@@ -64,10 +63,10 @@ def main(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     settings = {"evaluation": config.evaluation.to_dict(), "seed": config.seed}
     if not report.open_stage(folder, settings, inputs):
         started = time.time()
-        results = locomotion_evaluate.evaluate(config, folder, prepared, model, trained)
+        results = evaluate.evaluate(config, folder, prepared, model, trained)
         report.close_stage(folder, {**results, "seconds": time.time() - started})
     result = report.read_json(folder / "report.json")
-    locomotion_page.write(config, workdir, result)
+    page.write(config, workdir, result)
     say(f"report: {workdir / 'report.md'} ({time.time() - began:.0f} s in this call)")
     return result
 
@@ -385,7 +384,3 @@ def train_value(
         seed=config.seed + 4,
         evaluate=validation.held_out_metrics(task, cut("val")),
     )
-
-
-if __name__ == "__main__":
-    launch.run(main, "configs/locomotion.py:hopper", "runs/locomotion", __doc__)

@@ -13,7 +13,9 @@ from diffreward import data as d
 from diffreward.networks import EnergyDenoiser, Flattened, TrajectoryMLP
 from diffreward.train import TrainState
 from diffreward.types import EpsFn, Params
-from experiments import image_pairs, image_records, launch, limits, tasks
+from experiments import launch, limits, tasks
+from experiments.images import pair as image_pairs
+from experiments.images import records as image_records
 
 SHAPE = (8, 8, 1)
 FRACTIONS = (0.7, 0.05, 0.25)

@@ -16,7 +16,7 @@ from diffreward import data as d
 from diffreward import report, train
 from diffreward.diffusion import paired_chain
 from diffreward.reward import RecordedChains
-from experiments.image_pairs import ImagePair
+from experiments.images.pair import ImagePair
 
 ROWS = ("x_t", "base", "difference")
 FRACTIONS = (0.6, 0.1, 0.3)

@@ -11,7 +11,7 @@ from diffreward.data import body_segments
 from diffreward.report import figures, markdown, write_json
 from diffreward.report.films import film
 from diffreward.report.tables import Markup
-from experiments.locomotion_evaluate import read
+from experiments.locomotion.evaluate import read
 
 MEANING = {
     "unsteered": "the base alone",

@@ -29,7 +29,8 @@ from diffreward.interop.stable_diffusion import (
 )
 from diffreward.text import say
 from diffreward.types import EpsFn, Params
-from experiments import image_pairs, limits, tasks
+from experiments import limits, tasks
+from experiments.images import pair as image_pairs
 
 PAIRS = ("safe", "guidance", "folders", "lora")
 DECODED = 8

@@ -18,12 +18,11 @@ from diffreward.types import Params
 from experiments import (
     launch,
     limits,
-    maze2d_evaluate,
-    maze2d_page,
     samples,
     tasks,
     validation,
 )
+from experiments.maze2d import evaluate, page
 
 
 class Prepared(NamedTuple):
@@ -56,13 +55,11 @@ def main(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     if not report.open_stage(folder, settings, inputs):
         say("evaluation: every goal on held-out data")
         started = time.time()
-        results = maze2d_evaluate.evaluate(
-            config, folder, prepared, model, base, experts, rewards
-        )
+        results = evaluate.evaluate(config, folder, prepared, model, base, experts, rewards)
         report.close_stage(folder, {**results, "seconds": time.time() - started})
     result = report.read_json(folder / "report.json")
     del result["seconds"]  # of this machine, not of this run
-    maze2d_page.write(config, workdir, prepared, result)
+    page.write(config, workdir, prepared, result)
     say(f"report: {workdir / 'report.md'} ({time.time() - began:.0f} s in this call)")
     return result
 
@@ -300,7 +297,3 @@ def resting_states(maze: d.Maze, seed: int, count: int = 1024) -> np.ndarray:
     states = np.zeros((count, 4), np.float32)
     states[:, :2] = d.sample_free(maze, np.random.default_rng(seed), count)
     return states
-
-
-if __name__ == "__main__":
-    launch.run(main, "configs/maze2d.py:umaze", "runs/maze2d", __doc__)

@@ -4,7 +4,7 @@ from configs.common import ConfigDict, choose
 from diffreward import data as d
 from diffreward.data.snapshots import KINDS
 from experiments import limits, tasks
-from experiments.locomotion_page import MEANING
+from experiments.locomotion.page import MEANING
 
 REWARDS = ("rewards", "paper_rewards")
 STAGES = ("base", "expert", *REWARDS, "discriminator", "value")

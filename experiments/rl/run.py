@@ -23,8 +23,10 @@ from diffreward.reward import metrics
 from diffreward.steer import stepwise, wrappers
 from diffreward.text import say
 from diffreward.types import Params
-from experiments import launch, maze2d, maze2d_evaluate, tasks
-from experiments.rl_check import check
+from experiments import tasks
+from experiments.maze2d import evaluate as maze2d_evaluate
+from experiments.maze2d import run as maze2d
+from experiments.rl.check import check
 
 COLOURS = {
     "true": figures.EXPERT,
@@ -213,7 +215,7 @@ def train(config: ConfigDict, source: Source, job: Job) -> dict[str, Any]:
     try:
         from sbx import PPO  # pyright: ignore[reportMissingImports]
 
-        from experiments.rl_env import MazeVecEnv
+        from experiments.rl.env import MazeVecEnv
     except ImportError as error:
         raise ValueError(
             f"training a policy needs an RL library ({error}); pip install -e '.[rl]'"
@@ -387,7 +389,3 @@ def write_page(
     ]
     files.write_text(workdir / "report.md", "\n".join(lines))
     say("\n".join(lines[:-2]) + f"\nreport: {workdir / 'report.md'}")
-
-
-if __name__ == "__main__":
-    launch.run(main, "configs/rl.py:umaze", "runs/rl/umaze", __doc__)

@@ -1,7 +1,8 @@
 """What a config of policies from scratch may hold; checked before the first stage."""
 
 from configs.common import ConfigDict, choose
-from experiments import limits, maze2d
+from experiments import limits
+from experiments.maze2d import run as maze2d
 
 KINDS = ("true", "extracted", "random")
 CREDITS = ("state", "window")

@@ -1,0 +1,7 @@
+"""``python -m experiments.images``."""
+
+from experiments import launch
+from experiments.images import run
+
+if __name__ == "__main__":
+    launch.run(run.main, "configs/images.py:digits", "runs/digits", run.__doc__)

@@ -1,0 +1,1 @@
+"""Locomotion: data -> base, expert -> rewards and baselines -> rollouts -> table."""

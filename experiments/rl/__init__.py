@@ -1,0 +1,1 @@
+"""PPO from scratch on the extracted, the true and a random reward of a maze."""
