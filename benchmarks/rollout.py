@@ -22,14 +22,14 @@ import numpy as np
 from configs import locomotion as configs
 from diffreward import data as d
 from diffreward.steer import guide, make_controller, roll_out
-from experiments import tasks
+from experiments.build import build_denoiser, build_reward
 
 
 def make_act(task: str, preset: str, steered: bool) -> Any:
     """Actions of a base with random weights, steered by a random reward or not."""
     config, simulator = configs.get_config(f"{task},{preset}"), d.LOCOMOTION[task]
-    model = tasks.build_model(config.model, simulator.act_dim, simulator.obs_dim)
-    reward = tasks.build_reward(config.rewards, model)
+    model = build_denoiser(config.model, simulator.act_dim, simulator.obs_dim)
+    reward = build_reward(config.rewards, model)
     init = lambda network, seed: network.init(
         jax.random.key(seed), jnp.zeros(model.shape), jnp.int32(0)
     )

@@ -17,8 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import diffreward
-from diffreward import measures, train
-from diffreward.card import score_samples
+from diffreward import card, measures, train
 from diffreward.data import laws
 from diffreward.diffusion import (
     DiffusionModel,
@@ -32,7 +31,7 @@ from diffreward.diffusion import (
 from diffreward.extract import FitSettings, Source, fit
 from diffreward.interop import load_model, save_scheduler, save_unet1d
 from diffreward.networks import TemporalUnet
-from diffreward.reward import conservativity, make_pair
+from diffreward.reward import conservativity, make_pair, score_samples
 from diffreward.steer import guide
 
 QUICK = "--quick" in sys.argv
@@ -186,7 +185,8 @@ for name, eps_fn in (("base", pair.base), ("steered", steered), ("expert", pair.
 # card`, `diffreward score card samples.npy`, `diffreward report card`.
 
 # %%
-reward.save(
+card.save(
+    reward,
     folder / "card",
     (HORIZON, DIM),
     measures={"auroc": list(auroc)},

@@ -9,7 +9,8 @@ import jax
 
 from configs.common import ConfigDict
 from diffreward import train
-from experiments import tasks
+from diffreward.learn import SOURCES
+from experiments.build import optimiser
 
 TRAINING = {
     "steps": 1,
@@ -144,7 +145,7 @@ def check_training(config: ConfigDict, *names: str) -> None:
             raise ValueError(
                 f"{name}.ema_decay is {section.ema_decay}; use a number in [0, 1)"
             )
-        tasks.optimiser(section)  # names of schedules, length of the warm-up
+        optimiser(section)  # names of schedules, length of the warm-up
         check_batch(section, name)
 
 
@@ -153,7 +154,7 @@ def check_batch(section: Any, name: str) -> None:
     sets = 1
     if "source" in section:
         at_least(section, name, samples=1)
-        sets = len(tasks.SOURCES[section.source])
+        sets = len(SOURCES[section.source])
     devices = train.make_mesh(section.devices or jax.device_count()).shape["data"]
     parts = section.accumulate * devices
     size = section.batch_size // sets * sets

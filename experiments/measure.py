@@ -6,9 +6,9 @@ from typing import Any
 import jax
 from jax import Array
 
+from diffreward.learn import Denoiser, RewardModel
 from diffreward.reward import log_ratio, metrics
 from diffreward.types import Params
-from experiments import tasks
 
 CHUNK = 16
 """Windows measured at once; bounds the memory."""
@@ -17,12 +17,12 @@ Measure = Callable[[Params, Params, Params, Any], tuple[Array, Array]]
 """Of (base, expert, reward parameters, windows)."""
 
 
-def make_values(model: tasks.Model, reward: tasks.Reward, num_noises: int) -> Measure:
+def make_values(model: Denoiser, reward: RewardModel, num_noises: int) -> Measure:
     """Reward and training-free log ratio of each window."""
 
     @jax.jit
     def values(base: Params, expert: Params, params: Params, x: Array) -> tuple:
-        pair = tasks.make_params_pair(model, base, expert)
+        pair = model.pair(base, expert)
         keys = jax.random.split(jax.random.key(3), (x.shape[0], 2))
         rho = reward.reward_fn(params)
         pinned = model.pinned
@@ -40,20 +40,20 @@ def make_values(model: tasks.Model, reward: tasks.Reward, num_noises: int) -> Me
     return values
 
 
-def make_fvu(model: tasks.Model, reward: tasks.Reward) -> Measure:
+def make_fvu(model: Denoiser, reward: RewardModel) -> Measure:
     """Residual and signal per noise level, summed over windows."""
 
     @jax.jit
     def fvu(base: Params, expert: Params, params: Params, x: Array) -> tuple:
-        pair = tasks.make_params_pair(model, base, expert)
+        pair = model.pair(base, expert)
         keys = jax.random.split(jax.random.key(4), x.shape[0])
         measure = lambda a: metrics.variance_by_level(
             reward.reward_fn(params),
             pair,
             a[1],
             a[0],
-            preset=reward.preset,
-            pinned=None if reward.preset == "paper" else model.pinned,
+            objective=reward.objective,
+            pinned=model.pinned if reward.objective.conditioned else None,
         )
         residual, signal = jax.lax.map(measure, (x, keys), batch_size=CHUNK)
         return residual.sum(0), signal.sum(0)

@@ -8,16 +8,16 @@ import numpy as np
 from jax import Array
 
 from diffreward import data as d
+from diffreward.learn import Denoiser
 from diffreward.steer import plan
 from diffreward.types import Params
-from experiments import tasks
 
 CHUNK = 1024
 """Samples drawn at once; bounds the memory."""
 
 
 def model_samples(
-    model: tasks.Model,
+    model: Denoiser,
     base: Params,
     experts: Params,
     observations: np.ndarray,
@@ -76,7 +76,7 @@ def model_samples(
 
 
 def crossed_samples(
-    model: tasks.Model,
+    model: Denoiser,
     base: Params,
     experts: Params,
     sets: Mapping[str, d.Windows],

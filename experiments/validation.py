@@ -10,9 +10,9 @@ from jax import Array
 
 from diffreward import data as d
 from diffreward import train
+from diffreward.learn import Denoiser, RewardModel, denoising_task
 from diffreward.reward import metrics
 from diffreward.types import Params
-from experiments import tasks
 
 EVALUATION_WINDOWS = 128
 """Held-out windows per class."""
@@ -27,11 +27,11 @@ def held_out(windows: d.Windows, members: int, horizon: int) -> dict[str, np.nda
 
 
 def denoising_error(
-    model: tasks.Model, windows: d.Windows, axes: Any = None
+    model: Denoiser, windows: d.Windows, axes: Any = None
 ) -> Callable[[train.TrainState], dict[str, Any]]:
     """Validation loss of the averaged parameters on a fixed batch."""
     members = 0 if axes is None else len(windows.count)
-    task = tasks.denoising_task(model, EVALUATION_WINDOWS)
+    task = denoising_task(model, EVALUATION_WINDOWS)
     batch = held_out(windows, members, model.shape[0])
     loss = lambda p, b: task.loss(p, None, jax.random.key(1), b)[0]
     error = jax.jit(jax.vmap(loss) if members else loss)
@@ -53,7 +53,7 @@ def held_out_metrics(
 
 
 def fvu_by_level(
-    model: tasks.Model, reward: tasks.Reward, frozen: Any, sets: dict[str, Any]
+    model: Denoiser, reward: RewardModel, frozen: Any, sets: dict[str, Any]
 ) -> Callable[[train.TrainState], dict[str, Any]]:
     """Held-out fraction of variance unexplained on ``sets``, in all and per noise level.
 
@@ -65,15 +65,16 @@ def fvu_by_level(
     base = held_out(sets["base"], 0, horizon)["x_0"]
     others = [held_out(sets[n], members, horizon)["x_0"] for n in sets if n != "base"]
     of_members = np.concatenate(others, axis=1)
-    pinned = None if reward.preset == "paper" else model.pinned
+    objective = reward.objective
+    pinned = model.pinned if objective.conditioned else None
 
     def of_member(params: Params, expert_params: Params, x_member: Array) -> tuple:
         x_0 = jnp.concatenate([base, x_member])
-        pair = tasks.make_params_pair(model, frozen["base"], expert_params)
+        pair = model.pair(frozen["base"], expert_params)
 
         def variances(params: Params) -> tuple[Array, Array]:
             one = lambda x, k: metrics.variance_by_level(
-                reward.reward_fn(params), pair, k, x, preset=reward.preset, pinned=pinned
+                reward.reward_fn(params), pair, k, x, objective=objective, pinned=pinned
             )
             keys = jax.random.split(jax.random.key(2), x_0.shape[0])
             residual, signal = jax.vmap(one)(x_0, keys)
@@ -93,7 +94,7 @@ def fvu_by_level(
         params = jax.device_get(state.ema_params)
         args = (params, frozen["expert"], of_members)
         residual, signal, norm = jax.device_get(measure(*args))
-        if reward.preset == "score" and not np.all(norm > 0):
+        if objective.activation != "leaky_relu" and not np.all(norm > 0):
             raise ValueError(
                 "the time path of the reward receives no gradient; use a network with "
                 "smooth activations"

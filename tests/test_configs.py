@@ -8,7 +8,9 @@ import pytest
 from configs import collect, locomotion, maze2d
 from configs.common import ConfigDict, choose, parse_switches
 from diffreward import data as d
-from experiments import tasks
+from diffreward.networks import apply
+from experiments import build
+from experiments.build import build_denoiser
 from experiments.locomotion import run as locomotion_experiment
 from experiments.maze2d import run as experiment
 
@@ -92,7 +94,7 @@ def test_every_key_is_read(module):
 
 def test_paper_preset_has_the_published_settings():
     c = maze2d.get_config("umaze,paper")
-    model = tasks.build_model(c.model, 2, 4)
+    model = build_denoiser(c.model, 2, 4)
     assert (c.model.horizon, c.model.num_steps, c.base.steps) == (256, 100, 500_000)
     assert bool(model.pinned[0, 2:].all())
     assert bool(model.pinned[-1, 2:].all())
@@ -114,7 +116,7 @@ def test_wrong_names_are_answered_with_the_nearest():
     with pytest.raises(ValueError, match="two values for maze: 'umaze' and 'open'"):
         maze2d.get_config("umaze,open")
     with pytest.raises(ValueError, match="did you mean 'inner'"):
-        choose("network", "iner", tasks.REWARDS)
+        choose("network", "iner", build.REWARDS)
     with pytest.raises(AttributeError, match="horizon"):
         _ = maze2d.get_config().model.horizn
 
@@ -154,11 +156,11 @@ def test_bfloat16_parameters_mean_bfloat16_products():
     import jax
     import jax.numpy as jnp
 
-    model = tasks.build_model(maze2d.get_config("umaze,smoke").model, 2, 4)
+    model = build_denoiser(maze2d.get_config("umaze,smoke").model, 2, 4)
     x, t = jnp.zeros(model.shape), jnp.zeros((), jnp.int32)
     params = model.network.init(jax.random.key(0), x, t)
     half = jax.tree.map(lambda p: p.astype(jnp.bfloat16), params)
-    run = lambda p: tasks.apply(model.network, p, x, t)
+    run = lambda p: apply(model.network, p, x, t)
     for p, precision in ((half, ":bf16["), (params, ":f32[")):
         with jax.numpy_dtype_promotion("standard"):  # flax norms mix precisions
             jaxpr = jax.make_jaxpr(run)(p)

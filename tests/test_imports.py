@@ -7,14 +7,17 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "diffreward"
-ORDER = ["data", "networks", "diffusion", "reward", "card", "extract", "steer"]
+ORDER = ["data", "networks", "diffusion", "reward", "card", "learn", "extract", "steer"]
 ALLOWED = {name: set(ORDER[: i + 1]) for i, name in enumerate(ORDER)}
 # The command line sees everything but experiments.
 EVERYTHING = {*ORDER, "train", "report", "measures", "interop", "cli"}
 # These know no method.
 ALLOWED |= {name: {name} for name in ("train", "report", "measures")}
 ALLOWED["interop"] = {"data", "networks", "diffusion", "interop"}
+ALLOWED["learn"] |= {"train"}
+ALLOWED["learn"] -= {"card"}
 ALLOWED["extract"] |= {"train"}
+ALLOWED["extract"] -= {"card"}
 ALLOWED["cli"] = EVERYTHING
 # Modules below all packages; they import none of them.
 BOTTOM = {"types", "files", "text", "__version__"}

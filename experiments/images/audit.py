@@ -11,9 +11,10 @@ from jax import Array
 from configs.common import ConfigDict
 from diffreward import data as d
 from diffreward import measures
-from diffreward.diffusion import ddim_levels, q_sample
+from diffreward.diffusion import ddim_levels
+from diffreward.learn import RecordedReward
+from diffreward.reward import noised_values
 from diffreward.types import Params
-from experiments import tasks
 from experiments.images import records as image_records
 from experiments.images.pair import ImagePair
 
@@ -27,7 +28,7 @@ Profile = Callable[[np.ndarray, tuple[Array, ...]], np.ndarray]
 def make_profile(
     config: ConfigDict,
     pair: ImagePair,
-    reward: tasks.AnyReward,
+    reward: RecordedReward,
     params: Params,
 ) -> Profile:
     """Rewards of noised samples, per recorded noise level.
@@ -40,9 +41,9 @@ def make_profile(
 
     def value(x_0: Array, context: tuple[Array, ...]) -> Array:
         rho = reward.reward_fn(params, *context)
-        at = lambda t, e: rho(q_sample(pair.schedule, x_0, t, e), t)
-        over_noises = lambda t, es: jax.vmap(lambda e: at(t, e))(es).mean()
-        return jax.lax.map(lambda row: over_noises(*row), (jnp.asarray(levels), eps))
+        # One level at a time: networks of images are large.
+        at = lambda row: noised_values(rho, pair.schedule, x_0, *row).mean()
+        return jax.lax.map(at, (jnp.asarray(levels)[:, None], eps[:, None]))
 
     batched = jax.jit(jax.vmap(value))
 
@@ -67,7 +68,7 @@ def chain_levels(config: ConfigDict, pair: ImagePair) -> np.ndarray:
 def held_out_fvu(
     config: ConfigDict,
     pair: ImagePair,
-    reward: tasks.AnyReward,
+    reward: RecordedReward,
     params: Params,
     records: Any,
 ) -> np.ndarray:
@@ -97,7 +98,7 @@ def held_out_fvu(
 def evaluate(
     config: ConfigDict,
     pair: ImagePair,
-    reward: tasks.AnyReward,
+    reward: RecordedReward,
     params: Params,
     shards: dict[str, d.Shards],
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

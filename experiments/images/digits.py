@@ -8,12 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from configs.common import ConfigDict, choose
+from configs.common import ConfigDict
 from diffreward import data as d
+from diffreward.learn import Denoiser, denoising_task
 from diffreward.networks import EnergyDenoiser, Flattened, TrajectoryMLP
 from diffreward.train import TrainState
 from diffreward.types import EpsFn, Params
-from experiments import launch, limits, tasks
+from experiments import limits, stages
+from experiments.build import build_schedule
 from experiments.images import pair as image_pairs
 from experiments.images import records as image_records
 
@@ -51,24 +53,15 @@ def check(config: ConfigDict) -> None:
         ) from None
 
 
-def build_model(section: ConfigDict) -> tasks.Model:
+def build_model(section: ConfigDict) -> Denoiser:
     """Denoiser of both models; a digit is 64 numbers."""
     network: Any = Flattened(
         TrajectoryMLP(section.width, section.depth, time_width=section.time_width)
     )
     if section.conservative:
         network = EnergyDenoiser(network)
-    name = choose("digits.schedule", section.schedule, tasks.SCHEDULES)
-    nowhere = jnp.zeros(SHAPE, bool)
-    return tasks.Model(
-        network=network,
-        schedule=tasks.SCHEDULES[name](section.num_steps),
-        pinned=nowhere,
-        first_action=nowhere,
-        action_weight=1.0,
-        mask_padding=False,
-        clip=0.0,
-    )
+    schedule = build_schedule("digits.schedule", section.schedule, section.num_steps)
+    return Denoiser(network, schedule, pinned=jnp.zeros(SHAPE, bool))
 
 
 def make_pair(config: ConfigDict, workdir: Path) -> image_pairs.ImagePair:
@@ -114,7 +107,7 @@ def keep(config: ConfigDict, digits: d.LabelledImages) -> d.LabelledImages:
 def train(
     config: ConfigDict,
     folder: Path,
-    model: tasks.Model,
+    model: Denoiser,
     sets: dict[str, d.LabelledImages],
     section: ConfigDict,
     initial: Params | None,
@@ -130,7 +123,7 @@ def train(
         return batch
 
     validation = jnp.asarray(sets["val"].images)
-    whole = tasks.denoising_task(model, len(validation), None, draw(512))
+    whole = denoising_task(model, len(validation), None, draw(512))
     batch = whole.draw(validation, jax.random.key(0))
     error = jax.jit(lambda p: whole.loss(p, None, jax.random.key(1), batch)[0])
 
@@ -139,9 +132,9 @@ def train(
 
     keys = ("removed", "kept_share") if initial is not None else ()
     shared = ("width", "depth", "time_width", "conservative", "schedule", "num_steps")
-    return launch.train_stage(
+    return stages.train_stage(
         folder,
-        tasks.denoising_task(model, section.batch_size, initial, draw(section.batch_size)),
+        denoising_task(model, section.batch_size, initial, draw(section.batch_size)),
         section,
         settings={k: config.digits[k] for k in (*shared, *keys)},
         inputs={},

@@ -134,7 +134,7 @@ def recorded(shards: d.Shards, index: int) -> RecordedChains:
 
 
 def rows(pair: ImagePair, records: dict[str, np.ndarray], prompt: bool) -> Any:
-    """What :func:`experiments.tasks.record_task` draws from.
+    """What :func:`diffreward.learn.record_task` draws from.
 
     Args:
         pair: whose records they are.

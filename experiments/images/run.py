@@ -15,22 +15,19 @@ from tqdm import tqdm
 from configs.common import ConfigDict, choose
 from diffreward import data as d
 from diffreward import report
+from diffreward.learn import LatentRewardModel, RecordedReward, RewardModel, record_task
 from diffreward.networks import (
     Flattened,
     InnerProductReward,
     ScalarReward,
-    TrajectoryMLP,
     UnetReward,
     ValueUnet,
 )
-from diffreward.reward import LatentStandards, fit_standards
+from diffreward.reward import PAPER, LatentStandards, fit_standards
 from diffreward.text import say
 from diffreward.types import Params
-from experiments import (
-    launch,
-    limits,
-    tasks,
-)
+from experiments import limits, stages
+from experiments.build import build_objective, trunk
 from experiments.images import audit, digits, page, records, stable_diffusion
 from experiments.images.pair import ImagePair
 
@@ -73,7 +70,7 @@ def check(config: ConfigDict) -> None:
     """Refuses values that a stage would only meet much later."""
     choose("task", config.task, MODELS)
     choose("network of the reward", config.rewards.network, NETWORKS)
-    choose("preset of the reward", config.rewards.preset, ("score", "paper"))
+    build_objective(config.rewards.preset)
     choose("records.dtype", config.records.dtype, ("float32", "float16"))
     counts = {"levels": 1, "shard": 1, "batch_size": 1, "refresh": 1, "resident": 0}
     limits.at_least(config.records, "records", **counts)
@@ -93,20 +90,20 @@ def check(config: ConfigDict) -> None:
 
 def build_reward(
     config: ConfigDict, workdir: Path, pair: ImagePair, shards: dict[str, d.Shards]
-) -> tasks.AnyReward:
+) -> RecordedReward:
     """The reward network of ``config.rewards``; ``paper`` standardises its latents."""
     section = config.rewards
-    trunk = TrajectoryMLP(section.width, section.depth, time_width=section.time_width)
     networks: dict[str, Any] = {
-        "inner": InnerProductReward(Flattened(trunk)),
-        "scalar": ScalarReward(Flattened(trunk)),
+        "inner": InnerProductReward(Flattened(trunk(section))),
+        "scalar": ScalarReward(Flattened(trunk(section))),
         "unet": UnetReward(tuple(section.widths), prompt=section.prompt),
         "value_unet": ValueUnet(section.dim, tuple(section.mults)),
     }
     network = networks[section.network]
-    if section.preset == "score":
-        return tasks.Reward(network, pair.schedule, "score", 1)
-    return tasks.LatentReward(network, standards(workdir, pair, shards["train"]))
+    objective = build_objective(section.preset)
+    if objective is PAPER:  # of images: next latents, standardised
+        return LatentRewardModel(network, standards(workdir, pair, shards["train"]))
+    return RewardModel(network, pair.schedule, objective)
 
 
 def standards(workdir: Path, pair: ImagePair, shards: d.Shards) -> LatentStandards:
@@ -128,16 +125,16 @@ def train_reward(
     config: ConfigDict,
     workdir: Path,
     pair: ImagePair,
-    reward: tasks.AnyReward,
+    reward: RecordedReward,
     shards: dict[str, d.Shards],
 ) -> Params:
     """Aligns the reward with the records of the training requests."""
     section = config.rewards
     context = pair.contexts([0])[:1] if section.prompt else ()
     one = jax.tree.map(lambda c: c[0], context)
-    task = tasks.record_task(reward, pair.shape, section.batch_size, one)
+    task = record_task(reward, pair.shape, section.batch_size, one)
     held_out = records.load(shards["val"])
-    probe = tasks.record_task(reward, pair.shape, 4 * section.batch_size, one)
+    probe = record_task(reward, pair.shape, 4 * section.batch_size, one)
     batch = jax.jit(probe.draw)(
         records.rows(pair, held_out, section.prompt), jax.random.key(0)
     )
@@ -148,7 +145,7 @@ def train_reward(
         return {"loss": loss, **others}
 
     streaming = {k: config.records[k] for k in ("resident", "refresh")}
-    return launch.train_stage(
+    return stages.train_stage(
         workdir / "rewards",
         task,
         section,

@@ -27,9 +27,10 @@ from diffreward.interop.stable_diffusion import (
     load_stable_diffusion,
     make_prompt_encoder,
 )
+from diffreward.networks import apply
 from diffreward.text import say
 from diffreward.types import EpsFn, Params
-from experiments import limits, tasks
+from experiments import limits
 from experiments.images import pair as image_pairs
 
 PAIRS = ("safe", "guidance", "folders", "lora")
@@ -155,7 +156,7 @@ def make_run(
     """Noise predictions of one latent for several prompts, in one batch."""
 
     def run(x_t: Array, t: Array, contexts: list[Array]) -> Array:
-        one = lambda c: tasks.apply(model.unet.network, params, x_t, t, c)
+        one = lambda c: apply(model.unet.network, params, x_t, t, c)
         outputs = jax.vmap(one)(jnp.stack(contexts))
         return jax.vmap(lambda o: to_eps(model.schedule, model.prediction, x_t, t, o))(
             outputs

@@ -13,10 +13,10 @@ from configs.common import ConfigDict
 from diffreward import data as d
 from diffreward import extract, report, train
 from diffreward.data import pairs
-from diffreward.diffusion import Schedule, denoising_loss, to_eps
+from diffreward.diffusion import Schedule
+from diffreward.learn import Denoiser, batch_loss, draw_noise, init, rows
 from diffreward.networks import TrajectoryMLP
 from diffreward.reward import Pair
-from experiments import tasks
 
 RECIPE = d.Recipe(frame_skip=6, action_noise=0.3, hold=8, max_steps=300)
 GOAL = 0
@@ -145,16 +145,14 @@ def denoisers(
 
     def loss(params: Any, frozen: Any, key: Array, batch: Array) -> tuple:
         del frozen
-        t, eps = tasks.draw_noise(key, batch, schedule)
-        predict = lambda x_t, t: tasks.apply(network, params, x_t, t)
-        one = lambda x, t, e: denoising_loss(predict, schedule, x, t, e)[0]
-        return jax.vmap(one)(batch, t, eps).mean(), {}
+        t, eps = draw_noise(schedule, key, batch)
+        return batch_loss(network, params, schedule, batch, t, eps)
 
     state = train.fit(
         train.Task(
-            init=lambda key: network.init(key, x_0[0, 0], jnp.int32(0)),
+            init=lambda key: init(network, x_0.shape[2:], key),
             loss=loss,
-            draw=lambda x, key: x[jax.random.randint(key, (batch_size,), 0, len(x))],
+            draw=lambda x, key: rows(x, key, batch_size),
         ),
         train.make_optimiser(1e-3, steps=m.steps, schedule="cosine", clip_norm=1.0),
         data=x_0,
@@ -169,13 +167,5 @@ def denoisers(
         progress=False,
     )
     params = jax.device_get(state.ema_params)
-
-    def model(member: int) -> Any:
-        own = jax.tree.map(lambda p: p[member], params)
-
-        def eps_fn(x_t: Array, t: Array) -> Array:
-            return to_eps(schedule, "x_0", x_t, t, tasks.apply(network, own, x_t, t))
-
-        return eps_fn
-
-    return Pair(model(0), model(1), schedule)
+    whole = Denoiser(network, schedule, pinned=jnp.zeros(x_0.shape[2:], bool))
+    return whole.pair(*(jax.tree.map(lambda p, i=i: p[i], params) for i in range(2)))

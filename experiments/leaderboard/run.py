@@ -17,8 +17,9 @@ from jax import Array
 from configs.common import ConfigDict, choose
 from diffreward import extract, report
 from diffreward.data import pairs, write_arrays
-from diffreward.diffusion import cosine, q_sample
+from diffreward.diffusion import cosine
 from diffreward.extract import truth
+from diffreward.reward import noised_values
 from diffreward.text import say
 from experiments.leaderboard import maze, page
 
@@ -173,12 +174,14 @@ def on_maze(
     source, held_out = maze.prepare(config, models, schedule, seed)
     known = {"truth": held_out.rewards, "episode": held_out.episode}
     # One noise per level, the same for all: values of training-free rewards are dear.
-    eps = jax.random.normal(jax.random.key(seed), (config.num_steps, *held_out.x.shape[1:]))
+    eps = jax.random.normal(
+        jax.random.key(seed), (config.num_steps, *held_out.x.shape[1:])
+    )[:, None]
 
     def measure(reward: extract.Reward) -> Scores:
         def value(x_0: Array) -> Array:
-            at = lambda t, e: reward.reward_fn(q_sample(schedule, x_0, t, e), t)
-            return jax.vmap(at)(jnp.arange(config.num_steps), eps).mean()
+            levels = jnp.arange(config.num_steps)
+            return noised_values(reward.reward_fn, schedule, x_0, levels, eps).mean()
 
         values = jax.jit(lambda x: jax.lax.map(value, x, batch_size=truth.CHUNK))
         return {"value": np.asarray(values(held_out.x)), **known}

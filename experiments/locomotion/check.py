@@ -3,7 +3,9 @@
 from configs.common import ConfigDict, choose
 from diffreward import data as d
 from diffreward.data.snapshots import KINDS
-from experiments import limits, tasks
+from diffreward.learn import SOURCES
+from experiments import limits
+from experiments.build import build_denoiser, build_reward
 from experiments.locomotion.page import MEANING
 
 REWARDS = ("rewards", "paper_rewards")
@@ -21,11 +23,11 @@ def check(config: ConfigDict) -> None:
             "observed, so put 0 in it"
         )
     task = d.LOCOMOTION[config.task]
-    model = tasks.build_model(config.model, task.act_dim, task.obs_dim)
+    model = build_denoiser(config.model, task.act_dim, task.obs_dim)
     for name in REWARDS:
-        choose(f"{name}.source", config[name].source, tasks.SOURCES)
+        choose(f"{name}.source", config[name].source, SOURCES)
         limits.check_window(config[name], name, config.model.horizon)
-        tasks.build_reward(config[name], model)
+        build_reward(config[name], model)
     choose("expert.init", config.expert.init, ("base", "scratch"))
     limits.check_training(config, *STAGES)
     limits.at_least(config.discriminator, "discriminator", batch_size=2)

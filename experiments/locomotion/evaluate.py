@@ -13,11 +13,13 @@ from tqdm import tqdm
 from configs.common import ConfigDict
 from diffreward import data as d
 from diffreward import measures
+from diffreward.learn import Denoiser, energy_reward
 from diffreward.measures import bootstrap, interquartile_mean
 from diffreward.steer import guide, guide_by_difference, make_controller, roll_out
 from diffreward.text import say
 from diffreward.types import EpsFn, Params, RewardFn
-from experiments import baselines, measure, tasks
+from experiments import baselines, measure
+from experiments.build import build_reward, build_scalar
 from experiments.samples import crossed_samples
 
 VALIDATION, TEST = 10_000, 20_000
@@ -49,7 +51,7 @@ def evaluate(
     config: ConfigDict,
     folder: Path,
     prepared: Any,
-    model: tasks.Model,
+    model: Denoiser,
     trained: dict[str, Params],
 ) -> dict[str, Any]:
     """Runs all methods; episodes of each go to ``folder/<method>.npz``.
@@ -77,7 +79,7 @@ def evaluate(
 
 
 def methods(
-    config: ConfigDict, model: tasks.Model, trained: dict[str, Params]
+    config: ConfigDict, model: Denoiser, trained: dict[str, Params]
 ) -> dict[str, Method]:
     """The rows of the table, all unless ``evaluation.rows`` names some."""
     e, pinned, schedule = config.evaluation, model.pinned, model.schedule
@@ -108,17 +110,17 @@ def methods(
         )
 
     def by_energies(params: Any, scale: float) -> EpsFn:
-        reward = tasks.energy_reward(model, *params)
+        reward = energy_reward(model, *params)
         return guide(model.eps_fn(params[0]), reward, schedule, scale, pinned=pinned)
 
     def scalar(section: ConfigDict) -> Callable[[Any], RewardFn]:
-        network = baselines.build_scalar(section)
+        network = build_scalar(section)
         return lambda params: baselines.scalar_fn(network, params)
 
-    learned = tasks.build_reward(config.rewards, model)
+    learned = build_reward(config.rewards, model)
     score = steered(learned.reward_fn)
     published = steered(
-        tasks.build_reward(config.paper_rewards, model).reward_fn,
+        build_reward(config.paper_rewards, model).reward_fn,
         space="input",
         scale_by_variance=False,
         t_stop=e.paper_t_stop,
@@ -145,7 +147,7 @@ def methods(
     return {name: method for name, method in rows.items() if name in wanted}
 
 
-def make_act(config: ConfigDict, prepared: Any, model: tasks.Model, method: Method) -> Act:
+def make_act(config: ConfigDict, prepared: Any, model: Denoiser, method: Method) -> Act:
     """Actions of one method, compiled."""
     e, task = config.evaluation, d.LOCOMOTION[config.task]
 
@@ -286,7 +288,7 @@ def close_gaps(config: ConfigDict, folder: Path, results: dict[str, Any]) -> Non
 
 
 def measure_rewards(
-    config: ConfigDict, prepared: Any, model: tasks.Model, trained: dict[str, Params]
+    config: ConfigDict, prepared: Any, model: Denoiser, trained: dict[str, Params]
 ) -> dict[str, Any]:
     """Held-out fraction of variance unexplained per level, and AUROC, of each reward.
 
@@ -314,7 +316,7 @@ def measure_rewards(
     steered = np.asarray(crossed["expert_at_base"].rows).reshape(-1, *model.shape)
     found = {}
     for name in ("rewards", "paper_rewards"):
-        reward = tasks.build_reward(config[name], model)
+        reward = build_reward(config[name], model)
         params = jax.tree.map(lambda x: x[0], trained[name])
         pair = trained["base"], trained["expert"]
         variances = measure.make_fvu(model, reward)

@@ -16,15 +16,11 @@ from configs.common import ConfigDict
 from diffreward import data as d
 from diffreward import report, train
 from diffreward.files import recorded, sha256
+from diffreward.learn import Denoiser, denoising_task
 from diffreward.text import say
 from diffreward.types import Params
-from experiments import (
-    baselines,
-    launch,
-    samples,
-    tasks,
-    validation,
-)
+from experiments import baselines, cost, samples, stages, validation
+from experiments.build import build_denoiser, build_scalar, optimiser
 from experiments.locomotion import evaluate, page
 from experiments.locomotion.check import REWARDS, check
 
@@ -71,10 +67,10 @@ def main(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     return result
 
 
-def build_model(config: ConfigDict) -> tasks.Model:
+def build_model(config: ConfigDict) -> Denoiser:
     """Both Diffusers of a task."""
     task = d.LOCOMOTION[config.task]
-    return tasks.build_model(config.model, task.act_dim, task.obs_dim)
+    return build_denoiser(config.model, task.act_dim, task.obs_dim)
 
 
 def announce(config: ConfigDict) -> None:
@@ -83,22 +79,22 @@ def announce(config: ConfigDict) -> None:
     one = blank_windows(config)
     rows = []
     for name in ("base", "expert"):
-        task = tasks.denoising_task(model, config[name].batch_size)
+        task = denoising_task(model, config[name].batch_size)
         rows.append((name, config[name], 1, _cost(task, config[name], one)))
     for name in REWARDS:
         section, seeds = config[name], config[name].seeds
-        cost = launch.reward_cost(section, model, one, seeds)
-        rows.append((name, section, seeds, cost))
+        each = cost.reward_cost(section, model, one, seeds)
+        rows.append((name, section, seeds, each))
     section = config.discriminator
-    network = baselines.build_scalar(section)
+    network = build_scalar(section)
     task = baselines.discriminator_task(model, network, section.batch_size)
-    cost = _cost(task, section, {"base": one, "expert": one}, section.seeds)
-    rows.append(("discriminator", section, section.seeds, cost))
-    launch.print_plan(rows, data_bytes=8 * model.shape[1] * config.data.transitions)
+    each = _cost(task, section, {"base": one, "expert": one}, section.seeds)
+    rows.append(("discriminator", section, section.seeds, each))
+    cost.print_plan(rows, data_bytes=8 * model.shape[1] * config.data.transitions)
 
 
 def _cost(task: Any, section: ConfigDict, data: Any, seeds: int | None = None) -> dict:
-    return train.estimate(task, tasks.optimiser(section), data=data, population=seeds)
+    return train.estimate(task, optimiser(section), data=data, population=seeds)
 
 
 def blank_windows(config: ConfigDict) -> d.Windows:
@@ -244,14 +240,14 @@ def train_base(
     config: ConfigDict,
     workdir: Path,
     prepared: Prepared,
-    model: tasks.Model,
+    model: Denoiser,
     name: str,
     seed: int,
 ) -> Params:
     """Trains a base Diffuser; returns its averaged parameters."""
-    return launch.train_stage(
+    return stages.train_stage(
         workdir / name,
-        tasks.denoising_task(model, config.base.batch_size),
+        denoising_task(model, config.base.batch_size),
         config.base,
         settings={"model": config.model.to_dict()},
         inputs={"data": report.stage_digest(workdir / "data")},
@@ -267,14 +263,14 @@ def train_expert(
     config: ConfigDict,
     workdir: Path,
     prepared: Prepared,
-    model: tasks.Model,
+    model: Denoiser,
     base: Params,
 ) -> Params:
     """Trains the expert Diffuser, from the base or from nothing."""
     initial = base if config.expert.init == "base" else None
-    return launch.train_stage(
+    return stages.train_stage(
         workdir / "expert",
-        tasks.denoising_task(model, config.expert.batch_size, initial),
+        denoising_task(model, config.expert.batch_size, initial),
         config.expert,
         settings={"model": config.model.to_dict()},
         inputs={n: report.stage_digest(workdir / n) for n in ("data", "base")},
@@ -290,7 +286,7 @@ def train_rewards(
     config: ConfigDict,
     workdir: Path,
     prepared: Prepared,
-    model: tasks.Model,
+    model: Denoiser,
     trained: dict[str, Params],
     name: str,
 ) -> Params:
@@ -313,7 +309,7 @@ def train_rewards(
             config.seed,
         )
 
-    return launch.train_reward_stage(
+    return stages.train_reward_stage(
         workdir / name,
         config[name],
         settings={"model": config.model.to_dict()},
@@ -336,13 +332,13 @@ def first_states(config: ConfigDict, count: int = 1024) -> np.ndarray:
 
 
 def train_discriminator(
-    config: ConfigDict, workdir: Path, prepared: Prepared, model: tasks.Model
+    config: ConfigDict, workdir: Path, prepared: Prepared, model: Denoiser
 ) -> Params:
     """Trains all seeds of the discriminator in one program."""
     section = config.discriminator
-    network = baselines.build_scalar(section)
+    network = build_scalar(section)
     task = baselines.discriminator_task(model, network, section.batch_size)
-    return launch.train_stage(
+    return stages.train_stage(
         workdir / "discriminator",
         task,
         section,
@@ -356,14 +352,14 @@ def train_discriminator(
 
 
 def train_value(
-    config: ConfigDict, workdir: Path, prepared: Prepared, model: tasks.Model
+    config: ConfigDict, workdir: Path, prepared: Prepared, model: Denoiser
 ) -> Params:
     """Trains Diffuser's guide: returns to go of the base's data, standardised."""
     section = config.value
-    network = baselines.build_scalar(section)
+    network = build_scalar(section)
     task = baselines.value_task(model, network, section.batch_size)
     base = {
-        split: baselines.with_returns(prepared.base[split], section.discount)
+        split: d.with_returns(prepared.base[split], section.discount)
         for split in ("train", "val")
     }
     to_go = d.fit_gaussian(base["train"].observations[:, -1:])
@@ -373,7 +369,7 @@ def train_value(
     cut = lambda split: d.make_windows(
         base[split], normaliser, horizon=config.model.horizon, pad=config.model.pad
     )
-    return launch.train_stage(
+    return stages.train_stage(
         workdir / "value",
         task,
         section,

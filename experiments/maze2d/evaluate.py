@@ -13,11 +13,13 @@ from scipy.stats import pearsonr, spearmanr
 from configs.common import ConfigDict
 from diffreward import data as d
 from diffreward import measures
-from diffreward.reward import Pair, metrics
+from diffreward.learn import Denoiser, RewardModel
+from diffreward.reward import Pair, metrics, noised_values
 from diffreward.steer import follow_plans, guide, guide_by_difference, plan
 from diffreward.text import say
 from diffreward.types import Params
-from experiments import measure, tasks
+from experiments import measure
+from experiments.build import build_reward
 
 
 class TestSet(NamedTuple):
@@ -33,7 +35,7 @@ def evaluate(
     config: ConfigDict,
     folder: Path,
     prepared: Any,
-    model: tasks.Model,
+    model: Denoiser,
     base: Params,
     experts: Params,
     rewards: dict[str, Params],
@@ -120,16 +122,16 @@ def test_set(config: ConfigDict, prepared: Any, episodes: d.Episodes) -> TestSet
 
 
 def make_window_values(
-    model: tasks.Model, reward: tasks.Reward
+    model: Denoiser, reward: RewardModel
 ) -> Callable[[Params, Array], Array]:
     """Compiled reward of a batch of clean windows, at the lowest noise level."""
 
     @jax.jit
     def window_values(params: Params, x: Array) -> Array:
         noise = jax.random.normal(jax.random.key(5), x.shape)
-        x_t = model.schedule.sqrt_alpha_bar[0] * x + model.schedule.sigma[0] * noise
-        rho = reward.window_fn(params)
-        return jax.vmap(lambda w: rho(w, jnp.int32(0)))(x_t)
+        rho, least = reward.window_fn(params), jnp.zeros(1, jnp.int32)
+        value = lambda x, e: noised_values(rho, model.schedule, x, least, e[None, None])
+        return jax.vmap(value)(x, noise)[:, 0, 0]
 
     return window_values
 
@@ -175,14 +177,14 @@ test_set.__test__ = False  # type: ignore[attr-defined]
 class Tools:
     """The compiled measurements, shared by all goals so that each compiles once."""
 
-    def __init__(self, config: ConfigDict, prepared: Any, model: tasks.Model):
+    def __init__(self, config: ConfigDict, prepared: Any, model: Denoiser):
         self.config, self.prepared, self.model = config, prepared, model
-        self.reward = tasks.build_reward(config.rewards, model)
-        self.window_reward = tasks.build_reward(config.window_rewards, model)
+        self.reward = build_reward(config.rewards, model)
+        self.window_reward = build_reward(config.window_rewards, model)
         pinned = model.pinned
 
         def pair_of(base: Params, expert: Params) -> Pair:
-            return tasks.make_params_pair(model, base, expert)
+            return model.pair(base, expert)
 
         @jax.jit
         def plans(
@@ -196,8 +198,7 @@ class Tools:
                 model.schedule,
                 mix[0],
                 space=config.evaluation.space,
-                # The published reward has the variance in it already.
-                scale_by_variance=self.reward.preset != "paper",
+                scale_by_variance=not self.reward.objective.absorbs_variance,
                 pinned=pinned,
             )
             direct = guide_by_difference(pair.base, pair.expert, mix[1], pinned=pinned)

@@ -13,15 +13,11 @@ import numpy as np
 from configs.common import ConfigDict, choose
 from diffreward import data as d
 from diffreward import report, train
+from diffreward.learn import SOURCES, Denoiser, denoising_task
 from diffreward.text import say
 from diffreward.types import Params
-from experiments import (
-    launch,
-    limits,
-    samples,
-    tasks,
-    validation,
-)
+from experiments import cost, limits, samples, stages, validation
+from experiments.build import build_denoiser, build_reward, optimiser
 from experiments.maze2d import evaluate, page
 
 
@@ -41,7 +37,7 @@ def main(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     announce(config)
     make_data(config, workdir)
     prepared = prepare(config, workdir)
-    model = tasks.build_model(config.model, act_dim=2, obs_dim=4)
+    model = build_denoiser(config.model, act_dim=2, obs_dim=4)
 
     base = train_base(config, workdir, prepared, model)
     experts = train_experts(config, workdir, prepared, model, base)
@@ -73,12 +69,12 @@ def check(config: ConfigDict) -> None:
         raise ValueError(f"goals must be different numbers from 1 to 8, got {goals}")
     limits.check_seed(config.seed)
     limits.check_model(config.model)
-    model = tasks.build_model(config.model, act_dim=2, obs_dim=4)
+    model = build_denoiser(config.model, act_dim=2, obs_dim=4)
     for name in ("rewards", "window_rewards"):
         section = config[name]
-        choose(f"{name}.source", section.source, tasks.SOURCES)
+        choose(f"{name}.source", section.source, SOURCES)
         limits.check_window(section, name, config.model.horizon)
-        tasks.build_reward(section, model)
+        build_reward(section, model)
     limits.check_training(config, "base", "experts", "rewards", "window_rewards")
     check_data(config)
     check_evaluation(config)
@@ -105,7 +101,7 @@ def check_evaluation(config: ConfigDict) -> None:
 
 def announce(config: ConfigDict) -> None:
     """Prints what the run will train, and about how long and in how much memory."""
-    model = tasks.build_model(config.model, act_dim=2, obs_dim=4)
+    model = build_denoiser(config.model, act_dim=2, obs_dim=4)
     one = _blank_windows(config)
     members = d.stack_windows([one] * len(config.goals))
     rows = []
@@ -113,20 +109,20 @@ def announce(config: ConfigDict) -> None:
         section = config[name]
         options: dict[str, Any] = {}
         if name == "base":
-            task, data = tasks.denoising_task(model, section.batch_size), one
+            task, data = denoising_task(model, section.batch_size), one
         elif name == "experts":
-            task, data = tasks.denoising_task(model, section.batch_size), members
+            task, data = denoising_task(model, section.batch_size), members
             options = {"population": len(config.goals), "data_axes": d.MEMBER_AXES}
         else:
             population = len(config.goals) * section.seeds
-            cost = launch.reward_cost(section, model, one, population)
-            rows.append((name, section, population, cost))
+            each = cost.reward_cost(section, model, one, population)
+            rows.append((name, section, population, each))
             continue
-        cost = train.estimate(task, tasks.optimiser(section), data=data, **options)
-        rows.append((name, section, options.get("population") or 1, cost))
+        each = train.estimate(task, optimiser(section), data=data, **options)
+        rows.append((name, section, options.get("population") or 1, each))
     transitions = config.data.base_transitions
     transitions += config.data.expert_transitions * len(config.goals)
-    launch.print_plan(rows, data_bytes=24 * transitions)
+    cost.print_plan(rows, data_bytes=24 * transitions)
 
 
 def _blank_windows(config: ConfigDict) -> d.Windows:
@@ -212,11 +208,11 @@ def expert_windows(config: ConfigDict, prepared: Prepared, split: str) -> d.Wind
 
 
 def train_base(
-    config: ConfigDict, workdir: Path, prepared: Prepared, model: tasks.Model
+    config: ConfigDict, workdir: Path, prepared: Prepared, model: Denoiser
 ) -> Params:
     """Trains the base denoiser; returns its averaged parameters."""
-    task = tasks.denoising_task(model, config.base.batch_size)
-    return launch.train_stage(
+    task = denoising_task(model, config.base.batch_size)
+    return stages.train_stage(
         workdir / "base",
         task,
         config.base,
@@ -234,14 +230,14 @@ def train_experts(
     config: ConfigDict,
     workdir: Path,
     prepared: Prepared,
-    model: tasks.Model,
+    model: Denoiser,
     base: Params,
 ) -> Params:
     """Trains one expert per goal in one program; parameters are stacked."""
     initial = base if config.experts.init == "base" else None
-    task = tasks.denoising_task(model, config.experts.batch_size, initial)
+    task = denoising_task(model, config.experts.batch_size, initial)
     inputs = {n: report.stage_digest(workdir / n) for n in ("data", "base")}
-    return launch.train_stage(
+    return stages.train_stage(
         workdir / "experts",
         task,
         config.experts,
@@ -261,13 +257,13 @@ def train_rewards(
     config: ConfigDict,
     workdir: Path,
     prepared: Prepared,
-    model: tasks.Model,
+    model: Denoiser,
     base: Params,
     experts: Params,
     name: str,
 ) -> Params:
     """Trains the rewards of all goals and seeds in one program."""
-    return launch.train_reward_stage(
+    return stages.train_reward_stage(
         workdir / name,
         config[name],
         settings={"model": config.model.to_dict()},

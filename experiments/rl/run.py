@@ -17,13 +17,14 @@ from tqdm import tqdm
 from configs.common import ConfigDict
 from diffreward import data as d
 from diffreward import files, measures, report
+from diffreward.learn import Denoiser, RewardModel
 from diffreward.report import figures
 from diffreward.report.canvas import EngFormatter
 from diffreward.reward import metrics
 from diffreward.steer import stepwise, wrappers
 from diffreward.text import say
 from diffreward.types import Params
-from experiments import tasks
+from experiments.build import build_denoiser, build_reward
 from experiments.maze2d import evaluate as maze2d_evaluate
 from experiments.maze2d import run as maze2d
 from experiments.rl.check import check
@@ -53,8 +54,8 @@ class Source(NamedTuple):
     """What a maze run hands over."""
 
     prepared: maze2d.Prepared
-    model: tasks.Model
-    reward: tasks.Reward
+    model: Denoiser
+    reward: RewardModel
     window: int
     params: Params
     """Of the window rewards, stacked: member = goal * seeds."""
@@ -105,13 +106,13 @@ def read_source(config: ConfigDict) -> Source:
     run, section = files.user_path(config.run), config.maze2d
     maze2d.make_data(section, run)
     prepared = maze2d.prepare(section, run)
-    model = tasks.build_model(section.model, act_dim=ACT, obs_dim=OBS)
+    model = build_denoiser(section.model, act_dim=ACT, obs_dim=OBS)
     base = maze2d.train_base(section, run, prepared, model)
     experts = maze2d.train_experts(section, run, prepared, model, base)
     params = maze2d.train_rewards(
         section, run, prepared, model, base, experts, "window_rewards"
     )
-    reward = tasks.build_reward(section.window_rewards, model)
+    reward = build_reward(section.window_rewards, model)
     window = section.window_rewards.window or section.model.horizon
     return Source(prepared, model, reward, window, params)
 

@@ -15,15 +15,11 @@ from safetensors.numpy import load_file, save_file
 import diffreward
 from diffreward.card import (
     NotExportable,
-    Reward,
     load,
-    network_reward,
     numpy_source,
     open_card,
     read_card,
     save,
-    score,
-    score_samples,
     sha256,
     verify,
 )
@@ -44,6 +40,7 @@ from diffreward.networks import (
     build,
     describe,
 )
+from diffreward.reward import Reward, network_reward, score, score_samples
 from tests.reward.oracle import BASE, EXPERT, exact_reward
 
 SHAPE = (8, 6)
@@ -219,7 +216,8 @@ def test_an_operation_without_numpy_form_is_named():
 def test_what_the_card_says(tmp_path):
     figure = tmp_path / "map.png"
     figure.write_bytes(b"png")
-    made().save(
+    save(
+        made(),
         tmp_path / "card",
         SHAPE,
         provenance={"base": "abc", "expert": "def"},

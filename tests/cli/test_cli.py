@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 import diffreward
-from diffreward.card import read_card, score_samples
+from diffreward.card import read_card
 from diffreward.cli import main
 from diffreward.data import write_hdf5
 from diffreward.diffusion import cosine, linear
 from diffreward.interop import save_scheduler, save_unet1d
 from diffreward.networks import TemporalUnet
+from diffreward.reward import score_samples
 from tests.networks.reference import random_params
 
 HORIZON, DIM = 8, 5

@@ -6,12 +6,13 @@ import re
 import jax.numpy as jnp
 import pytest
 
-from diffreward.card import network_reward, save
+from diffreward.card import save
 from diffreward.cli.page import page
 from diffreward.diffusion import cosine
 from diffreward.networks import InnerProductReward, TrajectoryMLP
 from diffreward.report import markdown
 from diffreward.report.tables import Markup
+from diffreward.reward import network_reward
 from tests.networks.reference import random_params
 
 NETWORK = InnerProductReward(TrajectoryMLP(8, 1))

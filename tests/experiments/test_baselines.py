@@ -9,6 +9,7 @@ import pytest
 from configs import locomotion as configs
 from diffreward import data as d
 from experiments import baselines
+from experiments.build import build_scalar
 from experiments.locomotion import run as locomotion
 
 
@@ -63,7 +64,7 @@ def fit(task, data, steps=150):
 
 def test_the_discriminator_tells_the_classes_apart_and_sees_them_equally(setting):
     config, model = setting
-    network = baselines.build_scalar(config.discriminator)
+    network = build_scalar(config.discriminator)
     task = baselines.discriminator_task(model, network, 32)
     data = {"base": windows(episodes(0, 0)), "expert": windows(episodes(1, 1, count=4))}
     batch = task.draw(data, jax.random.key(0))
@@ -77,15 +78,15 @@ def test_the_discriminator_tells_the_classes_apart_and_sees_them_equally(setting
 
 def test_returns_to_go_are_discounted_sums_to_the_end_of_the_episode():
     e = episodes(0, 0, count=2, length=5)
-    to_go = baselines.with_returns(e, 0.5).observations[:, -1]
+    to_go = d.with_returns(e, 0.5).observations[:, -1]
     want = [sum(0.5**k for k in range(left)) for left in (5, 4, 3, 2, 1)]
     np.testing.assert_allclose(to_go, want * 2)
 
 
 def test_the_value_network_learns_returns(setting):
     config, model = setting
-    network = baselines.build_scalar(config.value)
-    e = baselines.with_returns(episodes(0, 0), 1.0)
+    network = build_scalar(config.value)
+    e = d.with_returns(episodes(0, 0), 1.0)
     # The first observation tells what is to come; the condition shows it clean.
     e.observations[:, 0] = (e.observations[:, -1] - 10) / 5
     normaliser = d.Normaliser(

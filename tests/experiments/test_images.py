@@ -11,9 +11,9 @@ from safetensors.numpy import save_file
 from configs import images as configs
 from diffreward import data as d
 from diffreward.diffusion import cosine, paired_chain
+from diffreward.learn import RewardModel, record_task
 from diffreward.networks import Flattened, InnerProductReward, TrajectoryMLP
-from diffreward.reward import Pair, align, alignment_loss, fit_standards
-from experiments import tasks
+from diffreward.reward import OBJECTIVES, Pair, alignment_loss, fit_standards
 from experiments.images import audit as image_audit
 from experiments.images import digits
 from experiments.images import records as image_records
@@ -134,14 +134,14 @@ def test_alignment_on_records_is_alignment_with_the_models(
     shards = image_records.write(config, tmp_path, gaussians, {})
     records = image_records.load(shards["train"])
     net = InnerProductReward(Flattened(TrajectoryMLP(16, 1)))
-    for preset in ("score", "paper"):
-        reward = tasks.Reward(net, SCHEDULE, preset, 1)
-        task = tasks.record_task(reward, (2,), 64)
+    for objective in OBJECTIVES.values():
+        reward = RewardModel(net, SCHEDULE, objective)
+        task = record_task(reward, (2,), 64)
         params = task.init(key)
         batch = task.draw(image_records.rows(gaussians, records, False), key)
 
-        def one(x_t, t, preset=preset, reward=reward, params=params):
-            part = align(Pair(PAIR.base, PAIR.expert, SCHEDULE), x_t, t, preset)
+        def one(x_t, t, objective=objective, reward=reward, params=params):
+            part = objective.align(Pair(PAIR.base, PAIR.expert, SCHEDULE), x_t, t)
             rho = reward.reward_fn(params)
             return alignment_loss(rho, part.point, t, part.target, weight=part.weight)[0]
 
@@ -165,7 +165,7 @@ def test_the_published_loss_is_of_latents_standardised_on_training_requests(
     for ours, expected in zip(reward.standards, s, strict=True):
         np.testing.assert_allclose(ours, expected, rtol=1e-5, atol=1e-6)
 
-    task = tasks.record_task(reward, (2,), 64)
+    task = record_task(reward, (2,), 64)
     params = task.init(key)
     batch = task.draw(image_records.rows(gaussians, records, False), key)
     value, _ = task.loss(params, None, key, batch)
@@ -188,7 +188,7 @@ def test_the_exact_reward_passes_the_audit_and_its_negative_does_not(
     shards = image_records.write(config, tmp_path, gaussians, {})
     exact = exact_reward(BASE, EXPERT, SCHEDULE)
 
-    class Exact(tasks.Reward):
+    class Exact(RewardModel):
         def reward_fn(self, params, *context):
             return lambda x, t: params * exact(x, t)
 

@@ -10,7 +10,7 @@ from diffreward import data as d
 from diffreward import files
 from diffreward.steer import wrappers
 from diffreward.steer.stepwise import clean_reward, make_step_reward
-from experiments import tasks
+from experiments.build import build_denoiser, build_reward
 from experiments.maze2d import run as maze2d
 from experiments.rl import run as rl
 
@@ -32,8 +32,8 @@ def config():
 def source(config):
     """A maze run with untrained rewards and random-walk data."""
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        model = tasks.build_model(config.maze2d.model, 2, 4)
-        reward = tasks.build_reward(config.maze2d.window_rewards, model)
+        model = build_denoiser(config.maze2d.model, 2, 4)
+        reward = build_reward(config.maze2d.window_rewards, model)
         x, t = jnp.zeros(model.shape), jnp.zeros((), jnp.int32)
         one = lambda k: reward.network.init(jax.random.key(k), x, t)
         params = jax.tree.map(lambda *x: jnp.stack(x), one(0), one(1))

@@ -7,7 +7,9 @@ import pytest
 
 from configs import locomotion as configs
 from diffreward import data as d
-from experiments import samples, tasks
+from diffreward.learn import SOURCES, reward_task
+from experiments import samples
+from experiments.build import build_denoiser, build_reward
 
 ACT, OBS, HORIZON = 2, 3, 4
 
@@ -23,7 +25,7 @@ def model():
     config = configs.get_config("hopper,smoke").model
     with config.unlocked():
         config.conservative = False
-    return tasks.build_model(config, ACT, OBS)
+    return build_denoiser(config, ACT, OBS)
 
 
 def windows(value):
@@ -84,9 +86,9 @@ def test_samples_depend_on_the_seed_alone(model):
 
 def test_a_batch_has_equal_parts_of_every_set(model):
     section = configs.get_config("hopper,smoke").rewards
-    reward = tasks.build_reward(section, model)
-    for source, names in tasks.SOURCES.items():
-        task = tasks.reward_task(model, reward, source, 24)
+    reward = build_reward(section, model)
+    for source, names in SOURCES.items():
+        task = reward_task(model, reward, source, 24)
         data = {name: windows(1000.0 * (1 + i)) for i, name in enumerate(names)}
         x = task.draw(data, jax.random.key(0))["x_0"]
         kinds = np.asarray(x[:, 0, ACT]) // 1000

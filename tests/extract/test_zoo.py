@@ -5,11 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from diffreward import card
 from diffreward.data.normaliser import Normaliser
 from diffreward.diffusion import cosine
 from diffreward.extract import EXTRACTORS, WEIGHTINGS, FitSettings, Preferences, Source, fit
-from diffreward.reward import Pair
+from diffreward.reward import Pair, Reward, score
 from tests.extract.conftest import SCHEDULE
 
 NEEDS = {
@@ -82,16 +81,16 @@ def test_a_ranking_is_the_mean_noised_reward_in_normalised_coordinates(key):
     """rho = c . x_t: its mean over noise is c . x_0 times the mean sqrt(alpha_bar)."""
     slope = jnp.array([2.0, -1.0])
     normaliser = Normaliser(np.array([1.0, 2.0]), np.array([2.0, 4.0]))
-    reward = card.Reward(lambda x, t: slope @ x, SCHEDULE, "by hand", "nats")
+    reward = Reward(lambda x, t: slope @ x, SCHEDULE, "by hand", "nats")
     x_0 = jnp.array([3.0, 10.0])
     share = float(SCHEDULE.sqrt_alpha_bar.mean())
-    got = card.score(reward, x_0, key, 4000, as_="ranking")
+    got = score(reward, x_0, key, 4000, as_="ranking")
     np.testing.assert_allclose(got, share * (2 * 3 - 10), atol=0.05)
     normalised = reward._replace(normaliser=normaliser)
-    got = card.score(normalised, x_0, key, 4000, as_="ranking")
+    got = score(normalised, x_0, key, 4000, as_="ranking")
     np.testing.assert_allclose(got, share * (2 * 1 - 2), atol=0.05)
-    again = jax.jit(lambda x: card.score(reward, x, key, 2))(x_0)
-    np.testing.assert_allclose(again, card.score(reward, x_0, key, 2), rtol=1e-5)
+    again = jax.jit(lambda x: score(reward, x, key, 2))(x_0)
+    np.testing.assert_allclose(again, score(reward, x_0, key, 2), rtol=1e-5)
 
 
 @pytest.mark.parametrize(("probes", "tangents"), [(0, 6), (3, 3)])

@@ -6,7 +6,7 @@ import numpy as np
 
 from diffreward.diffusion import cosine, to_eps
 from diffreward.networks import EnergyDenoiser, TrajectoryMLP
-from diffreward.reward import Pair, relative_score, value_scale
+from diffreward.reward import Pair, relative_score, score_scale
 
 SHAPE = (3, 2)
 
@@ -41,7 +41,7 @@ def test_the_difference_of_energies_is_the_relative_reward(key):
 
     def rho(x_t, t):
         difference = net.energy(expert, x_t, t) - net.energy(base, x_t, t)
-        return value_scale(schedule, "score", t) * difference
+        return score_scale(schedule, t) * difference
 
     for t in map(jnp.int32, (0, 4, 7)):
         want = relative_score(pair, x, t)

@@ -6,12 +6,15 @@ import pytest
 from diffreward.data import laws
 from diffreward.diffusion import cosine, from_eps
 from diffreward.reward import (
+    OBJECTIVES,
+    PAPER,
+    SCORE,
     Pair,
-    align,
+    align_means,
+    align_scores,
     alignment_loss,
     posterior_means,
     relative_score,
-    value_scale,
 )
 from tests.reference import alignment, cosine_alpha_bar, gaussian_score, posterior
 from tests.reward.oracle import BASE, EXPERT, exact_pair, exact_reward
@@ -80,7 +83,7 @@ def test_parameter_gradient_against_finite_differences(key):
 def test_exact_reward_has_no_loss_in_score_units():
     rho = exact_reward(BASE, EXPERT, SCHEDULE)
     for t in range(20):
-        part = align(PAIR, X, jnp.int32(t))
+        part = align_scores(PAIR, X, jnp.int32(t))
         loss, metrics = alignment_loss(
             rho, part.point, jnp.int32(t), part.target, weight=part.weight
         )
@@ -93,7 +96,7 @@ def test_paper_preset_is_the_published_target():
     alpha_bar = cosine_alpha_bar(20)
     for t in (0, 4, 19):
         level = jnp.int32(t)
-        part = align(PAIR, X, level, "paper")
+        part = align_means(PAIR, X, level)
         x_0 = [
             np.asarray(from_eps(SCHEDULE, "x_0", X, level, f(X, level)))
             for f in (PAIR.base, PAIR.expert)
@@ -118,16 +121,16 @@ def test_mean_difference_is_the_scaled_score_difference():
 
 def test_swapping_the_pair_flips_the_sign():
     swapped = Pair(PAIR.expert, PAIR.base, SCHEDULE)
-    for preset in ("score", "paper"):
-        a = align(PAIR, X, jnp.int32(3), preset).target
-        b = align(swapped, X, jnp.int32(3), preset).target
+    for objective in OBJECTIVES.values():
+        a = objective.align(PAIR, X, jnp.int32(3)).target
+        b = objective.align(swapped, X, jnp.int32(3)).target
         np.testing.assert_allclose(a, -b, rtol=1e-5)
 
 
 def test_constants_cost_nothing_and_frozen_models_get_no_gradient():
     def loss(shift, offset):
         pair = Pair(lambda x, t: PAIR.base(x, t) + shift, PAIR.expert, SCHEDULE)
-        part = align(pair, X, jnp.int32(3))
+        part = align_scores(pair, X, jnp.int32(3))
         rho = lambda x, t: toy_reward(PARAMS, x, t) + offset
         return alignment_loss(rho, part.point, jnp.int32(3), part.target)[0]
 
@@ -144,7 +147,7 @@ def test_the_weighted_score_fades_for_smooth_laws_alone(variance, power):
     means = jnp.array([1.0, -2.0]), jnp.array([-1.5, 0.5])
     pair = exact_pair(*(laws.gaussian(m, variance * jnp.eye(2)) for m in means), schedule)
     levels = jnp.array([2, 10])
-    part = jax.vmap(lambda t: align(pair, X, t))(levels)
+    part = jax.vmap(lambda t: align_scores(pair, X, t))(levels)
     weighted = part.weight * jnp.square(part.target).sum(-1)
     grown = jnp.log(weighted[1] / weighted[0])
     grown /= jnp.log(schedule.sigma[10] / schedule.sigma[2])
@@ -156,8 +159,8 @@ def test_value_scale_turns_clean_differences_into_scores():
     for t in (0, 7, 15):
         t = jnp.int32(t)
         x_0 = [from_eps(SCHEDULE, "x_0", X, t, f(X, t)) for f in PAIR[:2]]
-        expected = value_scale(SCHEDULE, "score", t) * (x_0[1] - x_0[0])
+        expected = SCORE.scale(SCHEDULE, t) * (x_0[1] - x_0[0])
         np.testing.assert_allclose(
             relative_score(PAIR, X, t), expected, rtol=2e-3, atol=1e-4
         )
-    assert value_scale(SCHEDULE, "paper", jnp.int32(3)) == 1
+    assert PAPER.scale(SCHEDULE, jnp.int32(3)) == 1

@@ -9,7 +9,7 @@ from diffreward import train
 from diffreward.data import laws
 from diffreward.diffusion import cosine, draw_levels, q_sample, sample
 from diffreward.networks import InnerProductReward, TrajectoryMLP
-from diffreward.reward import align, alignment_loss, metrics, value_scale
+from diffreward.reward import align_scores, alignment_loss, metrics, score_scale
 from diffreward.steer import guide
 from tests.reward.oracle import (
     BASE,
@@ -41,7 +41,7 @@ def reward_fn(params, shape):
     def rho(x, t):
         # The network sees (horizon, dim); the laws are flat.
         value = NET.apply(params, x.reshape(shape), t)
-        return value_scale(SCHEDULE, "score", t) * value
+        return score_scale(SCHEDULE, t) * value
 
     return rho
 
@@ -61,7 +61,7 @@ def extract(base, expert, shape, folder, steps):
 
         def one(x, t, n):
             x_t = q_sample(SCHEDULE, x, t, n)
-            part = align(pair, x_t, t)
+            part = align_scores(pair, x_t, t)
             rho = reward_fn(params, shape)
             return alignment_loss(rho, x_t, t, part.target, weight=part.weight)[0]
 

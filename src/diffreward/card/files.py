@@ -27,7 +27,6 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from diffreward import files
 from diffreward.card.numpy_export import NotExportable
 from diffreward.card.program import program, seal
-from diffreward.card.reward import UNITS, Reward, network_reward
 from diffreward.card.schema import (
     AS_GIVEN,
     NORMALISED,
@@ -38,6 +37,7 @@ from diffreward.card.schema import (
 from diffreward.data.normaliser import Normaliser
 from diffreward.diffusion import Schedule
 from diffreward.networks import build, describe
+from diffreward.reward import UNITS, Reward, network_reward
 
 FORMAT = "diffreward-card-2"
 WEIGHTS, PROGRAM = "weights.safetensors", "score.py"

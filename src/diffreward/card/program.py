@@ -9,7 +9,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from diffreward.card.numpy_export import HELPERS, numpy_source
-from diffreward.card.reward import RANKING, UNITS, Reward
+from diffreward.reward import RANKING, UNITS, Reward
 
 ROWS = 64
 """Samples per call of the network in the program."""

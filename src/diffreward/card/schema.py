@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from diffreward.card.reward import UNITS
 from diffreward.diffusion import Schedule
+from diffreward.reward import UNITS
 
 AXES = 8
 """Axes that a sample may have."""

@@ -30,7 +30,13 @@ from diffreward.diffusion import (
 )
 from diffreward.extract import FitSettings, OtherRun, Source, fit, run_record
 from diffreward.report import markdown
-from diffreward.reward import Pair, make_pair, relative_score
+from diffreward.reward import (
+    Pair,
+    make_pair,
+    relative_score,
+    score_samples,
+    score_units,
+)
 from diffreward.text import say
 
 SURE = 0.95
@@ -154,8 +160,8 @@ def score(args: argparse.Namespace) -> None:
             f"{args.data}: samples are shaped {samples.shape}, the card needs "
             f"{tuple(about['shape'])}"
         )
-    about = card.score_units(reward, args.as_)
-    values = card.score_samples(
+    about = score_units(reward, args.as_)
+    values = score_samples(
         reward, samples.x, seed=args.seed, num_noises=args.noises, as_=args.as_
     )
     say(about, sys.stderr)  # beside the numbers, which stay bare

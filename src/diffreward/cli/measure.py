@@ -10,13 +10,14 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from diffreward import files, measures
-from diffreward.card import Reward, score_samples
 from diffreward.report.canvas import Figure
 from diffreward.reward import (
     Pair,
+    Reward,
     agreement,
     conservativity,
     paired_values,
+    score_samples,
     unexplainable_by_level,
 )
 from diffreward.reward.metrics import variance_by_level

@@ -212,3 +212,16 @@ def _shaped(
     if x.ndim != ndim or wrong_rows or (ndim == 2 and x.shape[1] == 0):
         raise ValueError(f"{source}: {key}: shape {x.shape}, expected {expected}")
     return x
+
+
+def with_returns(episodes: Episodes, discount: float) -> Episodes:
+    """The episodes with the discounted return to go as one more observation."""
+    to_go = np.zeros(len(episodes.rewards), np.float64)
+    for start, length in zip(episodes.starts, episodes.lengths, strict=True):
+        value = 0.0
+        for row in range(start + length - 1, start - 1, -1):
+            value = episodes.rewards[row] + discount * value
+            to_go[row] = value
+    column = to_go[:, None].astype(np.float32)
+    observations = np.concatenate([episodes.observations, column], axis=1)
+    return episodes._replace(observations=observations)

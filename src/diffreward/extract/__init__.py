@@ -1,6 +1,5 @@
 """The zoo of extractors: one interface from models or samples to a reward."""
 
-from diffreward.card import Reward
 from diffreward.extract.loss_gap import WEIGHTINGS
 from diffreward.extract.run import OtherRun, has_steps, run_record
 from diffreward.extract.source import FitSettings, Preferences, Source
@@ -13,6 +12,7 @@ from diffreward.extract.truth import (
     exact_source,
 )
 from diffreward.extract.zoo import EXTRACTORS, fit
+from diffreward.reward import Reward
 
 __all__ = [
     "EXTRACTORS",

@@ -7,12 +7,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from diffreward.card import Reward
 from diffreward.diffusion import Condition, from_eps, pin
 from diffreward.extract.potential import line_integral
 from diffreward.extract.source import FitSettings, Source, require
 from diffreward.extract.training import cost, samples_of
-from diffreward.reward import Pair, relative_score
+from diffreward.reward import Pair, Reward, relative_score
 from diffreward.types import EpsFn, Mask, Sample, Scalar, Step
 
 

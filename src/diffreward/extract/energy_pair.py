@@ -8,17 +8,18 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from diffreward.card import Reward
-from diffreward.diffusion import denoising_loss, draw_levels
+from diffreward.diffusion import draw_levels
 from diffreward.extract.network import score_scales, trunk
 from diffreward.extract.source import FitSettings, Source, require, schedule_of
-from diffreward.extract.training import cost, optimise, rows, samples_of
+from diffreward.extract.training import cost, optimise, samples_of
+from diffreward.learn import batch_loss, init, rows
 from diffreward.networks import (
     EnergyDenoiser,
     EnergyDifference,
     LevelScaled,
     as_trajectory,
 )
+from diffreward.reward import Reward
 from diffreward.train import Task
 from diffreward.types import Params
 
@@ -54,23 +55,13 @@ def energy_pair(
         t = draw_levels(level_key, x_0.shape[0], schedule.num_steps)
         eps = jax.random.normal(noise_key, x_0.shape)
         # Errors of x_0 in the weight of v, as the reward is measured.
-        weight = 1 / jnp.square(schedule.sigma)
-
-        def one(x_0: Array, t: Array, eps: Array) -> Array:
-            return denoising_loss(
-                lambda x_t, t: denoiser.apply(params, x_t, t),
-                schedule,
-                x_0,
-                t,
-                eps,
-                weight=jnp.full(x_0.shape, weight[t]),
-                pinned=pinned,
-            )[0]
-
-        return jax.vmap(one)(x_0, t, eps).mean(), {}
+        level_weight = (1 / jnp.square(schedule.sigma))[t]
+        weight = jnp.broadcast_to(level_weight[:, None, None], x_0.shape)
+        options = {"weight": weight, "pinned": pinned}
+        return batch_loss(denoiser, params, schedule, x_0, t, eps, **options)
 
     task = Task(
-        init=lambda key: denoiser.init(key, jnp.zeros(data.shape[2:]), jnp.int32(0)),
+        init=lambda key: init(denoiser, data.shape[2:], key),
         loss=loss,
         draw=lambda data, key: rows(data, key, settings.batch_size // 2),
     )

@@ -2,15 +2,16 @@
 
 from pathlib import Path
 
-import jax
+import jax.numpy as jnp
 from jaxtyping import Array
 
-from diffreward.card import Reward
 from diffreward.extract.network import inner_product, score_scales
 from diffreward.extract.source import FitSettings, Source, require
-from diffreward.extract.training import halves, noise, samples_of, train_reward
+from diffreward.extract.training import halves, samples_of, train_reward
+from diffreward.learn import alignment, noise
 from diffreward.networks import LevelScaled
-from diffreward.reward import align, alignment_loss
+from diffreward.reward import SCORE, Reward
+from diffreward.types import RewardFn
 
 
 def gradient_alignment(
@@ -19,7 +20,7 @@ def gradient_alignment(
     """Learns rho with ``grad rho = score_expert - score_base`` (Nuti et al., 2023).
 
     Reads the pair, and clean samples of either model or of both in equal numbers, at
-    which it looks; the ``score`` preset of `reward.align`.
+    which it looks; the objective ``SCORE`` of `diffreward.reward`.
 
     Raises:
         ValueError: without a pair, or without any samples.
@@ -32,17 +33,10 @@ def gradient_alignment(
     assert pair is not None
     schedule, pinned = pair.schedule, source.pinned
 
-    def loss(reward_fn, key: Array, x_0: Array) -> tuple:
-        def one(x_t: Array, t: Array) -> tuple:
-            part = align(pair, x_t, t)
-            mask = None if pinned is None else ~pinned
-            return alignment_loss(
-                reward_fn, x_t, t, part.target, weight=part.weight, mask=mask
-            )
-
-        x_t, t, _ = noise(schedule, key, x_0, pinned)
-        value, metrics = jax.vmap(one)(x_t, t)
-        return value.mean(), {"fvu": metrics["residual"].sum() / metrics["signal"].sum()}
+    def loss(reward_fn: RewardFn, key: Array, x_0: Array) -> tuple:
+        noised = noise(schedule, key, x_0, pinned)
+        mask = None if pinned is None else jnp.broadcast_to(~pinned, x_0.shape)
+        return alignment(reward_fn, pair, SCORE, noised, mask)
 
     return train_reward(
         name,

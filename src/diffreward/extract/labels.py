@@ -4,20 +4,13 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-import optax
 from jaxtyping import Array
 
-from diffreward.card import Reward
 from diffreward.extract.network import scalar
 from diffreward.extract.source import FitSettings, Source, require, schedule_of
-from diffreward.extract.training import (
-    halves,
-    noise,
-    noise_at,
-    rows,
-    samples_of,
-    train_reward,
-)
+from diffreward.extract.training import halves, samples_of, train_reward
+from diffreward.learn import classification, preference, regression, rows
+from diffreward.reward import Reward
 
 
 def discriminator(
@@ -37,11 +30,7 @@ def discriminator(
     schedule, data = schedule_of(name, source, settings), samples_of(source)
 
     def loss(reward_fn, key: Array, x_0: Array) -> tuple:
-        x_t, t, _ = noise(schedule, key, x_0, source.pinned)
-        logit = jax.vmap(reward_fn)(x_t, t)
-        label = jnp.repeat(jnp.arange(2.0), x_0.shape[0] // 2)  # base first
-        value = optax.sigmoid_binary_cross_entropy(logit, label)
-        return value.mean(), {"accuracy": ((logit > 0) == (label > 0)).mean()}
+        return classification(reward_fn, schedule, key, x_0, source.pinned)
 
     return train_reward(
         name,
@@ -79,11 +68,7 @@ def bradley_terry(
     data = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), labelled._asdict())
 
     def loss(reward_fn, key: Array, batch: dict[str, Array]) -> tuple:
-        x_t, t, _ = noise(schedule, key, batch["preferred"], source.pinned)
-        eps = jax.random.normal(jax.random.fold_in(key, 1), x_t.shape)
-        other = noise_at(schedule, batch["other"], t, eps, source.pinned)
-        margin = jax.vmap(reward_fn)(x_t, t) - jax.vmap(reward_fn)(other, t)
-        return jax.nn.softplus(-margin).mean(), {"accuracy": (margin > 0).mean()}
+        return preference(reward_fn, schedule, key, **batch, pinned=source.pinned)
 
     return train_reward(
         name,
@@ -126,10 +111,8 @@ def return_regression(
     data = (x_0, returns - mean)
 
     def loss(reward_fn, key: Array, batch: tuple[Array, Array]) -> tuple:
-        x_0, target = batch
-        x_t, t, _ = noise(schedule, key, x_0, source.pinned)
-        error = jnp.square(jax.vmap(reward_fn)(x_t, t) - target)
-        return error.mean() / spread**2, {}
+        error, metrics = regression(reward_fn, schedule, key, *batch, source.pinned)
+        return error / spread**2, metrics
 
     return train_reward(
         name,

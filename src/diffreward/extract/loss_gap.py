@@ -15,12 +15,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from diffreward.card import Reward
 from diffreward.diffusion import Condition, Schedule, pin
 from diffreward.extract.potential import line_integral
 from diffreward.extract.source import FitSettings, Source, require
 from diffreward.extract.training import cost
-from diffreward.reward import Pair, integral_weights
+from diffreward.reward import Pair, Reward, integral_weights
 from diffreward.types import EpsFn, Mask, Sample, Scalar, Step
 
 Levels = Float[Array, " num_steps"]

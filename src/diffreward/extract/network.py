@@ -14,7 +14,7 @@ from diffreward.networks import (
     ScalarReward,
     TrajectoryMLP,
 )
-from diffreward.reward import value_scale
+from diffreward.reward import score_scale
 
 
 def inner_product(settings: FitSettings) -> Any:
@@ -38,7 +38,7 @@ def trunk(settings: FitSettings) -> TrajectoryMLP:
 
 
 def score_scales(schedule: Schedule) -> tuple[float, ...]:
-    """`value_scale` of every level."""
+    """`score_scale` of every level."""
     levels = jnp.arange(schedule.num_steps)
-    scales = jax.vmap(lambda t: value_scale(schedule, "score", t))(levels)
+    scales = jax.vmap(lambda t: score_scale(schedule, t))(levels)
     return tuple(scales.tolist())

@@ -7,10 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffreward.card import Reward
 from diffreward.extract.source import FitSettings, Source, require
 from diffreward.extract.training import cost
-from diffreward.reward import Pair, relative_score
+from diffreward.reward import Pair, Reward, relative_score
 from diffreward.types import Mask, Sample, Scalar, Step
 
 NODES = 32

@@ -1,72 +1,31 @@
-"""What the trained extractors share: noised batches, and one call of the trainer."""
+"""What the trained extractors share: their samples, and one call of the trainer."""
 
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array
 
-from diffreward.card import Reward
-from diffreward.diffusion import Condition, Schedule, draw_levels, pin, q_sample
-from diffreward.extract.source import AnyArray, FitSettings, Source
+from diffreward.diffusion import Schedule
+from diffreward.extract.source import FitSettings, Source
+from diffreward.learn import equal_parts, init, rows
+from diffreward.reward import Reward
 from diffreward.train import Task, fit, make_optimiser
-from diffreward.types import Mask, Params, PRNGKey
+from diffreward.types import Params, PRNGKey
 
 EMA_DECAY = 0.995
 SAVE_SECONDS = 5.0
 """What an interrupted run loses at most, beside one dispatch."""
 
 
-class Noised(NamedTuple):
-    """A batch at random levels."""
-
-    x_t: Float[Array, "batch ..."]
-    t: Int[Array, " batch"]
-    eps: Float[Array, "batch ..."]
-
-
-def noise(
-    schedule: Schedule, key: PRNGKey, x_0: Float[AnyArray, "batch ..."], pinned: Mask | None
-) -> Noised:
-    """Diffuses a batch; levels are stratified and in random order."""
-    level_key, order_key, noise_key = jax.random.split(key, 3)
-    t = draw_levels(level_key, x_0.shape[0], schedule.num_steps)
-    # Batches are ordered (base first); levels must not be tied to that order.
-    t = jax.random.permutation(order_key, t)
-    eps = jax.random.normal(noise_key, x_0.shape)
-    return Noised(noise_at(schedule, x_0, t, eps, pinned), t, eps)
-
-
-def noise_at(
-    schedule: Schedule, x_0: Any, t: Array, eps: Array, pinned: Mask | None
-) -> Float[Array, "batch ..."]:
-    """Diffuses a batch to given levels; pinned entries stay clean."""
-
-    def one(x_0: Array, t: Array, eps: Array) -> Array:
-        condition = None if pinned is None else Condition(pinned, x_0)
-        return pin(q_sample(schedule, x_0, t, eps), condition)
-
-    return jax.vmap(one)(x_0, t, eps)
-
-
-def rows(samples: Any, key: PRNGKey, count: int) -> Any:
-    """Rows drawn with replacement; the same ones of every array of a tree."""
-    total = jax.tree.leaves(samples)[0].shape[0]
-    picks = jax.random.randint(key, (count,), 0, total)
-    return jax.tree.map(lambda x: x[picks], samples)
-
-
 def halves(data: dict[str, Any], key: PRNGKey, batch_size: int) -> Any:
     """Equal numbers of rows of every entry, one entry after the other."""
-    count = batch_size // len(data)
-    parts = [
-        rows(data[name], jax.random.fold_in(key, i), count) for i, name in enumerate(data)
-    ]
-    return jax.tree.map(lambda *x: jnp.concatenate(x), *parts)
+    draw = lambda name, key, count: rows(data[name], key, count)
+    return equal_parts(draw, data, key, batch_size)
 
 
 def samples_of(source: Source) -> dict[str, Array]:
@@ -152,7 +111,7 @@ def train_reward(
         return lambda x_t, t: network.apply(params, x_t, t)
 
     task = Task(
-        init=lambda key: network.init(key, jnp.zeros(sample.shape), jnp.int32(0)),
+        init=lambda key: init(network, sample.shape, key),
         loss=lambda params, frozen, key, batch: loss(reward_fn(params), key, batch),
         draw=draw,
     )

@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from diffreward.card import Reward
 from diffreward.extract.density import ito_log_ratio, ode_log_ratio
 from diffreward.extract.energy_pair import energy_pair
 from diffreward.extract.gradient_alignment import gradient_alignment
@@ -13,6 +12,7 @@ from diffreward.extract.loss_gap import loss_gap
 from diffreward.extract.potential import line_potential
 from diffreward.extract.run import open_run, run_record
 from diffreward.extract.source import FitSettings, Source, check
+from diffreward.reward import Reward
 
 Extractor = Callable[[Source, FitSettings, int, Path | None], Reward]
 """Of (source, settings, seed, workdir)."""

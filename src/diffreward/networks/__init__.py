@@ -19,6 +19,7 @@ from diffreward.networks.mlp import (
     WindowReward,
     split_windows,
 )
+from diffreward.networks.precision import apply
 from diffreward.networks.temporal import TemporalUnet
 from diffreward.networks.value import SingleStepRewardMLP, ValueFunction
 
@@ -39,6 +40,7 @@ __all__ = [
     "ValueFunction",
     "ValueUnet",
     "WindowReward",
+    "apply",
     "as_trajectory",
     "build",
     "describe",

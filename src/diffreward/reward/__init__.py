@@ -3,10 +3,9 @@
 from diffreward.reward.agreement import Agreement, agreement, paired_values
 from diffreward.reward.alignment import (
     Alignment,
-    Preset,
-    align,
+    align_means,
+    align_scores,
     alignment_loss,
-    value_scale,
 )
 from diffreward.reward.conservativity import (
     Conservativity,
@@ -24,23 +23,55 @@ from diffreward.reward.latents import (
     steps_left,
 )
 from diffreward.reward.log_ratio import elbo_weights, integral_weights, log_ratio
+from diffreward.reward.objective import (
+    OBJECTIVES,
+    PAPER,
+    SCORE,
+    Objective,
+    score_scale,
+)
 from diffreward.reward.pair import (
     Pair,
     make_pair,
     posterior_means,
     relative_score,
 )
+from diffreward.reward.record import (
+    RANKING,
+    UNITS,
+    Form,
+    Reward,
+    network_reward,
+    score,
+    score_samples,
+    score_units,
+)
+from diffreward.reward.values import noised_values
 
 __all__ = [
+    "OBJECTIVES",
+    "PAPER",
+    "RANKING",
+    "SCORE",
+    "UNITS",
+    "Form",
+    "Objective",
+    "Reward",
+    "align_means",
+    "align_scores",
+    "network_reward",
+    "noised_values",
+    "score",
+    "score_samples",
+    "score_scale",
+    "score_units",
     "Agreement",
     "Alignment",
     "Conservativity",
     "LatentStandards",
     "Pair",
-    "Preset",
     "RecordedChains",
     "agreement",
-    "align",
     "align_latents",
     "alignment_loss",
     "conservativity",
@@ -57,5 +88,4 @@ __all__ = [
     "relative_score",
     "steps_left",
     "unexplainable_by_level",
-    "value_scale",
 ]

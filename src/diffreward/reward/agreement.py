@@ -12,12 +12,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Float
 from scipy.stats import bootstrap, spearmanr
 
-from diffreward.diffusion import Condition, pin, q_sample
 from diffreward.reward.log_ratio import log_ratio
 from diffreward.reward.pair import Pair
+from diffreward.reward.values import noised_values
 from diffreward.types import Mask, PRNGKey, RewardFn, Sample, Scalar, Step
 
 Triple = tuple[float, float, float]
@@ -59,14 +59,11 @@ def paired_values(
     ratio_key, reward_key = jax.random.split(key)
     options = {"pinned": pinned, "mask": mask, "num_noises": num_noises}
     ratio = log_ratio(pair, ratio_key, x_0, **options).sum()
-    condition = None if pinned is None else Condition(pinned, x_0)
+    keys = jax.random.split(reward_key, num_noises)
+    eps = jax.vmap(lambda k: jax.random.normal(k, x_0.shape))(keys)
     t = jnp.asarray(level, jnp.int32)
-
-    def value(key: Array) -> Array:
-        eps = jax.random.normal(key, x_0.shape)
-        return reward_fn(pin(q_sample(pair.schedule, x_0, t, eps), condition), t)
-
-    return jax.vmap(value)(jax.random.split(reward_key, num_noises)).mean(), ratio
+    values = noised_values(reward_fn, pair.schedule, x_0, t[None], eps[None], pinned=pinned)
+    return values.mean(), ratio
 
 
 def agreement(

@@ -4,17 +4,14 @@ Nuti, Franzmeyer & Henriques (2023): learn rho with
 ``grad_x rho(x_t, t) = score_expert(x_t, t) - score_base(x_t, t)``.
 """
 
-from typing import Literal, NamedTuple, get_args
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from diffreward.diffusion import Schedule
 from diffreward.reward.pair import Pair, posterior_means, relative_score
 from diffreward.types import Mask, Metrics, RewardFn, Sample, Scalar, Step
-
-Preset = Literal["score", "paper"]
 
 
 class Alignment(NamedTuple):
@@ -25,29 +22,28 @@ class Alignment(NamedTuple):
     weight: Float[Array, ""]
 
 
-def align(pair: Pair, x_t: Sample, t: Step, preset: Preset = "score") -> Alignment:
-    """Evaluation point, target and weight of one preset; nothing is differentiated.
+def align_scores(pair: Pair, x_t: Sample, t: Step) -> Alignment:
+    """At x_t, against the relative score, in the weight of v; nothing is differentiated.
 
-    ``score``: at x_t, against the relative score, with the v-weight sigma^2 / alpha_bar
-    (the squared difference of the two models' v-predictions), which is bounded at the
-    noisy end. Towards low noise it depends on the pair: laws that overlap and are smooth
-    have a finite relative score, whose weight fades like sigma^2; for disjoint supports
-    the weighted square grows like 1 / sigma^2. ``paper``: at the base's posterior mean,
-    against the difference of posterior means, unweighted, as the published code does.
-
-    Raises:
-        ValueError: for an unknown preset.
+    The weight sigma^2 / alpha_bar makes the loss the squared difference of the two
+    models' v-predictions, which is bounded at the noisy end. Towards low noise it depends
+    on the pair: laws that overlap and are smooth have a finite relative score, whose
+    weight fades like sigma^2; for disjoint supports the weighted square grows like
+    1 / sigma^2.
     """
     schedule = pair.schedule
-    if preset == "score":
-        weight = jnp.square(schedule.sigma[t]) / schedule.alpha_bar[t]
-        parts = (x_t, relative_score(pair, x_t, t), weight)
-    elif preset == "paper":
-        base_mean, expert_mean = posterior_means(pair, x_t, t)
-        parts = (base_mean, expert_mean - base_mean, jnp.ones(()))
-    else:
-        names = ", ".join(get_args(Preset))
-        raise ValueError(f"unknown preset {preset!r}; use one of: {names}")
+    weight = jnp.square(schedule.sigma[t]) / schedule.alpha_bar[t]
+    parts = (x_t, relative_score(pair, x_t, t), weight)
+    return Alignment(*jax.lax.stop_gradient(parts))
+
+
+def align_means(pair: Pair, x_t: Sample, t: Step) -> Alignment:
+    """At the base's posterior mean, against the difference of the two, unweighted.
+
+    What the published code does.
+    """
+    base_mean, expert_mean = posterior_means(pair, x_t, t)
+    parts = (base_mean, expert_mean - base_mean, jnp.ones(()))
     return Alignment(*jax.lax.stop_gradient(parts))
 
 
@@ -81,17 +77,3 @@ def alignment_loss(
     signal = weight * jnp.sum(jnp.square(target) * counted)
     loss = residual / jnp.maximum(counted.sum(), 1.0)
     return loss, {"residual": residual, "signal": signal}
-
-
-def value_scale(schedule: Schedule, preset: Preset, t: Step) -> Scalar:
-    """Factor by which a network of order one is multiplied to become ``rho``.
-
-    In ``score`` units the gradient of rho is sqrt(alpha_bar) / sigma^2 times the
-    difference of the two clean predictions; the factor takes the first part over, so that
-    the network's own gradient is that difference. Towards low noise it is of order one
-    for laws of disjoint supports, whose score grows like the factor, and fades like
-    sigma^2 for smooth laws that overlap. The ``paper`` preset uses the bare network.
-    """
-    if preset == "paper":
-        return jnp.ones(())
-    return schedule.sqrt_alpha_bar[t] / jnp.square(schedule.sigma[t])

@@ -12,8 +12,10 @@ from scipy.ndimage import gaussian_filter
 from scipy.stats import binned_statistic_2d
 
 from diffreward.diffusion import Condition, pin, q_sample
-from diffreward.reward.alignment import Preset, align, alignment_loss
+from diffreward.reward.alignment import alignment_loss
+from diffreward.reward.objective import SCORE, Objective
 from diffreward.reward.pair import Pair
+from diffreward.reward.values import noised_values
 from diffreward.types import Mask, PRNGKey, RewardFn, Sample
 
 
@@ -23,7 +25,7 @@ def variance_by_level(
     key: PRNGKey,
     x_0: Sample,
     *,
-    preset: Preset = "score",
+    objective: Objective = SCORE,
     pinned: Mask | None = None,
     mask: Mask | None = None,
 ) -> tuple[Float[Array, " num_steps"], Float[Array, " num_steps"]]:
@@ -40,7 +42,7 @@ def variance_by_level(
     def level(t: Array, noise_key: Array) -> tuple[Array, Array]:
         eps = jax.random.normal(noise_key, x_0.shape)
         x_t = pin(q_sample(pair.schedule, x_0, t, eps), condition)
-        part = align(pair, x_t, t, preset)
+        part = objective.align(pair, x_t, t)
         _, metrics = alignment_loss(
             reward_fn, part.point, t, part.target, weight=part.weight, mask=counted
         )
@@ -64,15 +66,12 @@ def noised_reward(
     The offset of a reward is free at every level, so compare trajectories at equal
     levels, or the mean over all levels; both leave the offsets constant.
     """
-    condition = None if pinned is None else Condition(pinned, x_0)
-
-    def value(t: Array, noise_key: Array) -> Array:
-        eps = jax.random.normal(noise_key, x_0.shape)
-        return reward_fn(pin(q_sample(pair.schedule, x_0, t, eps), condition), t)
-
     levels = jnp.arange(pair.schedule.num_steps)
     keys = jax.random.split(key, (levels.size, num_noises))
-    return jax.vmap(lambda t, ks: jax.vmap(lambda k: value(t, k))(ks).mean())(levels, keys)
+    draw = jax.vmap(jax.vmap(lambda k: jax.random.normal(k, x_0.shape)))
+    eps = draw(keys)
+    values = noised_values(reward_fn, pair.schedule, x_0, levels, eps, pinned=pinned)
+    return values.mean(1)
 
 
 class Grid(NamedTuple):

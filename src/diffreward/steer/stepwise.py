@@ -13,7 +13,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from diffreward.data import Normaliser, normalise
-from diffreward.diffusion import Schedule, q_sample
+from diffreward.diffusion import Schedule
+from diffreward.reward import noised_values
 from diffreward.types import PRNGKey, RewardFn, Scalar, Traj
 
 ValueFn = Callable[[Array], Array]
@@ -58,8 +59,7 @@ def clean_reward(
     def value(x_0: Traj) -> Scalar:
         shape = (levels.size, max(num_noises, 1), *x_0.shape)
         eps = jax.random.normal(key, shape) if num_noises else jnp.zeros(shape)
-        at = lambda t, e: reward_fn(q_sample(schedule, x_0, t, e), t)
-        return jax.vmap(jax.vmap(at, (None, 0)))(levels, eps).mean()
+        return noised_values(reward_fn, schedule, x_0, levels, eps).mean()
 
     return value
 

@@ -1,7 +1,6 @@
 """The record every extractor returns, its units, and the score of a clean sample."""
 
 import math
-from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
 import jax
@@ -11,7 +10,8 @@ from jaxtyping import Array, Float
 
 from diffreward import files
 from diffreward.data.normaliser import Normaliser, normalise
-from diffreward.diffusion import Schedule, q_sample
+from diffreward.diffusion import Schedule
+from diffreward.reward.values import noised_values
 from diffreward.types import Params, PRNGKey, RewardFn, Sample
 
 UNITS = {
@@ -29,7 +29,10 @@ mean over noise levels, which has no unit."""
 
 
 class Reward(NamedTuple):
-    """An extracted reward; trained ones fulfil ``reward_fn = network.apply(params, .)``."""
+    """An extracted reward; trained ones fulfil ``reward_fn = network.apply(params, .)``.
+
+    :func:`diffreward.card.save` writes it to disk.
+    """
 
     reward_fn: RewardFn
     """Maps (x_t, t) to ``units``, in normalised coordinates; offsets per level are free."""
@@ -45,12 +48,6 @@ class Reward(NamedTuple):
     """From the data's own units to the coordinates of ``reward_fn``."""
     cost: dict[str, float] = {}  # noqa: RUF012 - a default nobody writes to
     """Seconds and network evaluations."""
-
-    def save(self, folder: str | Path, shape: tuple[int, ...], **parts: Any) -> None:
-        """Writes a reward card; see :func:`diffreward.card.save`."""
-        from diffreward.card.files import save
-
-        save(self, folder, shape, **parts)
 
 
 def network_reward(
@@ -182,8 +179,5 @@ def _mean_reward(reward: Reward, x_0: Array, eps: Array) -> Array:
     if reward.normaliser is not None:
         x_0 = normalise(reward.normaliser, x_0)
 
-    def value(t: Array, noise: Array) -> Array:
-        return reward.reward_fn(q_sample(reward.schedule, x_0, t, noise), t)
-
     levels = jnp.arange(len(eps))
-    return jax.vmap(lambda t, es: jax.vmap(lambda e: value(t, e))(es))(levels, eps).mean()
+    return noised_values(reward.reward_fn, reward.schedule, x_0, levels, eps).mean()

@@ -1,0 +1,80 @@
+"""What a run will cost: a line per stage, before the first one starts."""
+
+import time
+
+import jax
+import jax.numpy as jnp
+
+from configs.common import ConfigDict
+from diffreward import data as d
+from diffreward import train
+from diffreward.learn import Denoiser, reward_task
+from diffreward.text import say
+from diffreward.types import Params
+from experiments.build import build_reward, optimiser
+from experiments.stages import reward_axes, reward_sets
+
+MIB = 2**20
+TYPICAL_SHARE = 0.4
+"""Of the matmul peak that training of small networks reaches, for estimates."""
+
+
+def blank_params(model: Denoiser, population: int | None) -> Params:
+    """Shapes of a model's parameters, stacked for a population."""
+    x, t = jnp.zeros(model.shape), jnp.zeros((), jnp.int32)
+    one = jax.eval_shape(model.network.init, jax.random.key(0), x, t)
+    lead = () if population is None else (population,)
+    return jax.tree.map(lambda p: jax.ShapeDtypeStruct((*lead, *p.shape), p.dtype), one)
+
+
+def matmul_rate(size: int = 1024) -> float:
+    """Float32 matrix-product rate of the devices in FLOP/s, from a few products."""
+    x = jnp.ones((size, size))
+    product = jax.jit(lambda x: x @ x)
+    product(x).block_until_ready()
+    began = time.perf_counter()
+    for _ in range(4):
+        product(x).block_until_ready()
+    return 4 * 2 * size**3 / (time.perf_counter() - began)
+
+
+def print_plan(rows: list[tuple[str, ConfigDict, int, dict]], data_bytes: int) -> None:
+    """One line per training stage: steps, parameters, rough time and memory."""
+    rate = TYPICAL_SHARE * matmul_rate()
+    total, peak = 0.0, 0
+    say(f"{'stage':16}{'steps':>9}{'members':>9}{'parameters':>12}{'minutes':>9}{'MiB':>7}")
+    for name, section, members, cost in rows:
+        minutes = section.steps * cost["flops_per_step"] / rate / 60
+        # Parameters, average, two moments, and as much again for gradients and copies.
+        memory = 2 * cost["state_bytes"] + data_bytes + 4 * cost["batch_bytes"]
+        say(
+            f"{name:16}{section.steps:>9,}{members:>9}{cost['parameters']:>12,}"
+            f"{minutes:>9.1f}{memory / MIB:>7.0f}"
+        )
+        total, peak = total + minutes, max(peak, memory)
+    say(
+        f"about {total:.0f} minutes of training on {jax.device_count()} "
+        f"{jax.devices()[0].device_kind} device(s), and {peak / MIB + 900:.0f} MiB with "
+        "the program itself; finished stages are skipped",
+    )
+
+
+def reward_cost(
+    section: ConfigDict, model: Denoiser, one: d.Windows, population: int
+) -> dict[str, int]:
+    """What a step of a population of rewards costs; ``one`` is any set of windows."""
+    reward = build_reward(section, model)
+    stacked = d.stack_windows([one] * population)
+    names = reward_sets(section.source)
+    return train.estimate(
+        reward_task(model, reward, section.source, section.batch_size),
+        optimiser(section),
+        data={n: one if n == "base" else stacked for n in names},
+        population=population,
+        data_axes=reward_axes(section.source),
+        frozen={
+            "base": blank_params(model, None),
+            "expert": blank_params(model, population),
+        },
+        frozen_axes={"base": None, "expert": 0},
+    )

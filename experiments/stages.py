@@ -1,0 +1,151 @@
+"""Training stages: one task trained in one folder, from where it stands."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from configs.common import ConfigDict
+from diffreward import data as d
+from diffreward import report, train
+from diffreward.learn import SOURCES, Denoiser, reward_task
+from diffreward.types import Params
+from experiments import validation
+from experiments.build import build_reward, optimiser
+from experiments.samples import crossed_samples
+
+_wandb: dict[str, Any] | None = None
+
+
+def mirror_to(project: str | None) -> None:
+    """Names the wandb project that metrics of all stages are mirrored to, or none."""
+    global _wandb
+    _wandb = {"project": project} if project else None
+
+
+def reward_sets(source: str) -> set[str]:
+    """Sets of windows that training a reward is given."""
+    return {"base", "expert", *SOURCES[source]}
+
+
+def reward_axes(source: str) -> dict[str, Any]:
+    """Which of them differ from member to member: all but the base's data."""
+    return {n: None if n == "base" else d.MEMBER_AXES for n in reward_sets(source)}
+
+
+def train_stage(
+    folder: Path,
+    task: train.Task,
+    config: ConfigDict,
+    *,
+    settings: dict[str, Any],
+    inputs: dict[str, str],
+    data: Any,
+    data_axes: Any = None,
+    frozen: Any = None,
+    frozen_axes: Any = None,
+    population: int | None = None,
+    seed: int,
+    evaluate: Callable[[train.TrainState], dict[str, Any]],
+) -> Params:
+    """Trains one stage from where it stands; returns averaged parameters on the host."""
+    # How often a run is written and on how many devices it runs is no setting.
+    free = ("checkpoint_every", "devices")
+    asked = {k: v for k, v in config.to_dict().items() if k not in free}
+    settings = {**settings, "training": asked, "seed": seed, "population": population}
+    done = report.open_stage(folder, settings, inputs)
+    began = time.time()
+    state = train.fit(
+        task,
+        optimiser(config),
+        data=data,
+        frozen=frozen,
+        data_axes=data_axes,
+        frozen_axes=frozen_axes,
+        population=population,
+        steps=config.steps,
+        seed=seed,
+        workdir=folder,
+        name=folder.name,
+        ema_decay=config.ema_decay,
+        accumulate=config.accumulate,
+        compute_dtype=jnp.bfloat16 if config.bfloat16 else None,
+        mesh=train.make_mesh(config.devices or jax.device_count()),
+        steps_per_dispatch=config.steps_per_dispatch,
+        log_every=config.steps_per_dispatch,
+        checkpoint_every=config.checkpoint_every,
+        evaluate=evaluate,
+        evaluate_every=max(config.steps // 5, 1),
+        wandb=_wandb,
+    )
+    params = jax.device_get(state.ema_params)
+    if not done:
+        report.close_stage(folder, {"steps": config.steps, "seconds": time.time() - began})
+    return params
+
+
+def train_reward_stage(
+    folder: Path,
+    section: ConfigDict,
+    *,
+    settings: dict[str, Any],
+    inputs: dict[str, str],
+    seed: int,
+    model: Denoiser,
+    base: Params,
+    experts: Params,
+    sets: Callable[[str], dict[str, d.Windows]],
+    samples: Callable[[], dict[str, d.Windows]],
+) -> Params:
+    """Trains experts x seeds rewards in one program; member = expert * seeds + seed.
+
+    Args:
+        folder: of the stage.
+        section: of the config.
+        settings: what else the stage depends on.
+        inputs: digests of the stages it reads.
+        seed: of parameters and noise.
+        model: both denoisers.
+        base: parameters of the base.
+        experts: parameters of the experts, stacked.
+        sets: windows of one split: of the base, and stacked of the experts.
+        samples: the same from the models alone, for ``source="models"``.
+    """
+    reward = build_reward(section, model)
+    task = reward_task(model, reward, section.source, section.batch_size)
+    repeat: Callable[[Any], Any] = lambda x: np.repeat(np.asarray(x), section.seeds, 0)
+
+    def members(windows: dict[str, d.Windows]) -> dict[str, d.Windows]:
+        many = lambda w: w._replace(offset=repeat(w.offset), count=repeat(w.count))
+        return {n: w if n == "base" else many(w) for n, w in windows.items()}
+
+    def of_split(name: str, count: int) -> dict[str, d.Windows]:
+        windows = sets(name)
+        if section.source == "crossed":
+            pair = (model, base, experts)
+            windows |= crossed_samples(*pair, windows, count, seed + d.SPLITS.index(name))
+        return members(windows)
+
+    # A finished stage only gives its parameters back.
+    count = 1 if (folder / "report.json").exists() else section.samples
+    few = min(count, validation.EVALUATION_WINDOWS)
+    frozen = {"base": base, "expert": jax.tree.map(repeat, experts)}
+    val = of_split("val", few)
+    return train_stage(
+        folder,
+        task,
+        section,
+        settings=settings,
+        inputs=inputs,
+        data=members(samples()) if section.source == "models" else of_split("train", count),
+        data_axes=reward_axes(section.source),
+        frozen=frozen,
+        frozen_axes={"base": None, "expert": 0},
+        population=len(val["expert"].count),
+        seed=seed,
+        evaluate=validation.fvu_by_level(model, reward, frozen, val),
+    )
