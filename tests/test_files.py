@@ -63,7 +63,7 @@ def test_large_files_and_large_wishes_name_the_limit(tmp_path, monkeypatch):
     with pytest.raises(
         files.FileValueError, match=r"2 MiB, more than the 1 .*DIFFREWARD_MEMORY"
     ):
-        files._read(path, files.MIB)
+        files.read._read(path, files.MIB)
     with files.reading(path) as file:
         file.spend(100 * files.MIB, "an array")
         with pytest.raises(files.FileValueError, match="an array asks for 100 MiB"):
@@ -132,7 +132,7 @@ def test_folders_are_exchanged_whole_and_readable(tmp_path, monkeypatch):
     target = tmp_path / "card"
     for fallback in (False, True):
         if fallback:
-            monkeypatch.setattr(files, "_exchange", lambda *_: False)
+            monkeypatch.setattr(files.write, "_exchange", lambda *_: False)
         for text in ("one", "two"):
             with files.writing(target) as made:
                 (made / "sub").mkdir(parents=True)

@@ -43,15 +43,15 @@ def write(
     files.write_text(workdir / "report.md", "\n".join(lines))
 
 
-def interval(e: Any, digits: int = 3) -> str:
-    """A value with its interval."""
-    return f"{e[0]:.{digits}f} [{e[1]:.{digits}f}, {e[2]:.{digits}f}]"
+def auroc(found: dict[str, Any]) -> str:
+    """The AUROC of a record with its interval."""
+    return report.interval(found["auroc"], ".3f")
 
 
 def head(result: dict[str, Any]) -> list[str]:
     """What was asked, and the first answer."""
     found = [
-        ["AUROC, samples of the expert against the base", interval(result["auroc"])],
+        ["AUROC, samples of the expert against the base", auroc(result)],
         ["mean reward of the base's samples", f"{result['base']['mean']:.2f}"],
         ["mean reward of the expert's samples", f"{result['expert']['mean']:.2f}"],
         [
@@ -95,8 +95,8 @@ def slice_text(result: dict[str, Any]) -> list[str]:
             r["column"],
             r["value"],
             str(r["requests"]),
-            interval(r["base"], 2),
-            interval(r["difference"], 2),
+            report.interval(r["base"]),
+            report.interval(r["difference"]),
         ]
         for r in result["slices"]
     ]
@@ -153,7 +153,7 @@ def audience_text(found: dict[str, Any]) -> list[str]:
         "## Held-out images of known kind",
         "",
         f"{found['images']} real images that neither model has seen. AUROC of those the",
-        f"expert was meant to prefer against the others: **{interval(found['auroc'])}**.",
+        f"expert was meant to prefer against the others: **{auroc(found)}**.",
         "",
         report.markdown(["class", "preferred", "mean reward", "deviation"], rows),
         "",
@@ -177,7 +177,7 @@ def draw_distributions(
         inside = np.clip(rewards[mask], low, high)
         ax.hist(inside, bins, color=colour, alpha=0.6, label=name, density=True)
     ax.set(xlabel="reward (nats, outer half percent at the ends)", ylabel="density")
-    ax.set_title(f"AUROC {interval(result['auroc'], 2)}", fontsize=9)
+    ax.set_title(f"AUROC {report.interval(result['auroc'])}", fontsize=9)
     ax.legend(fontsize=8)
     figures.save(fig, path)
 

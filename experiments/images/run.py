@@ -59,9 +59,9 @@ def main(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     arrays = d.read_arrays(folder / "arrays.npz")
     page.write(config, workdir, result, arrays, pair)
     report.write_json(workdir / "report.json", result)
-    summary = f"AUROC {page.interval(result['auroc'])}"
+    summary = f"AUROC {page.auroc(result)}"
     if "audience" in result:
-        summary += f", held-out images {page.interval(result['audience']['auroc'])}"
+        summary += f", held-out images {page.auroc(result['audience'])}"
     say(f"{summary}\nreport: {workdir / 'report.md'} ({time.time() - began:.0f} s)")
     return result
 

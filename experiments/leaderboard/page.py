@@ -171,13 +171,12 @@ def _interval(value: Any, draws: np.ndarray) -> list[float]:
 
 
 def _percent(x: list[float]) -> str:
-    value, low, high = (100 * v for v in x)
-    return f"{value:.2f} [{low:.2f}, {high:.2f}]"
+    return report.interval([100 * v for v in x])
 
 
 def _three(x: list[float]) -> str:
-    return f"{x[0]:.3f} [{x[1]:.3f}, {x[2]:.3f}]"
+    return report.interval(x, ".3f")
 
 
 def _signed(x: list[float] | None) -> str:
-    return "" if x is None or not any(x) else f"{x[0]:+.3f} [{x[1]:+.3f}, {x[2]:+.3f}]"
+    return "" if x is None or not any(x) else report.interval(x, "+.3f")

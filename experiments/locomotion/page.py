@@ -8,9 +8,8 @@ import numpy as np
 from configs.common import ConfigDict
 from diffreward import files
 from diffreward.data import body_segments
-from diffreward.report import figures, markdown, write_json
+from diffreward.report import Markup, figures, interval, markdown, write_json
 from diffreward.report.films import film
-from diffreward.report.tables import Markup
 from experiments.locomotion.evaluate import read
 
 MEANING = {
@@ -31,7 +30,8 @@ PAPER = {
     "hopper": {"unsteered": 24.67, "discriminator": 25.12, "paper": 27.04},
     "walker2d": {"unsteered": 28.20, "discriminator": 27.98, "paper": 38.40},
 }
-COLUMNS = ("method", "", "score [95 %]", "IQM", "gap closed [95 %]", "scale", "paper*")
+HEADER = ("method", "", "score [95 %]", "IQM", "gap closed [95 %]", "scale", "paper*")
+COLUMNS = tuple(map(Markup, HEADER))
 
 
 def write(config: ConfigDict, workdir: Path, result: dict[str, Any]) -> None:
@@ -44,22 +44,16 @@ def write(config: ConfigDict, workdir: Path, result: dict[str, Any]) -> None:
     files.write_text(workdir / "report.md", page(config, result))
 
 
-def interval(triple: list[float], digits: int = 1) -> str:
-    """``value [low, high]``."""
-    value, low, high = (f"{x:.{digits}f}" for x in triple)
-    return f"{value} [{low}, {high}]"
-
-
 def rows(result: dict[str, Any]) -> list[tuple]:
     """One line per method, in the order of MEANING."""
     published = PAPER[result["task"]]
     return [
         (
             name,
-            meaning,
-            interval(m["score"]),
+            Markup(meaning),
+            interval(m["score"], ".1f"),
             f"{m['iqm'][0]:.1f}",
-            interval(m["gap_closure"], 2) if "gap_closure" in m else "",
+            interval(m["gap_closure"]) if "gap_closure" in m else "",
             f"{m['scale']:g}" if name not in ("unsteered", "best-of-n", "expert") else "",
             f"{published[name]:.1f}" if name in published else "",
         )
@@ -77,10 +71,10 @@ def collected(results: list[dict[str, Any]]) -> str:
         if method is None:
             return ""
         gap = method.get("gap_closure")
-        closed = f" ({interval(gap, 2)})" if gap else ""
-        return interval(method["score"]) + closed
+        closed = f" ({interval(gap)})" if gap else ""
+        return Markup(interval(method["score"], ".1f") + closed)
 
-    lines = [(n, MEANING[n], *(cell(r, n) for r in results)) for n in names]
+    lines = [(n, Markup(MEANING[n]), *(cell(r, n) for r in results)) for n in names]
     for name in ("unsteered", "discriminator", "paper"):
         scores = (f"{PAPER[r['task']][name]:.1f}" for r in results)
         lines.append((Markup(f"*published, {name}*"), "recalled, not verified", *scores))
@@ -116,8 +110,8 @@ recalled and **not verified**.
 Unexplained variance of the score difference on held-out windows: {reward["fvu"]:.3f}
 (`score`), {published["fvu"]:.3f} (`paper`); where steering goes, on what the expert makes
 of the base's states: {reward["steered_fvu"]:.3f} and {published["steered_fvu"]:.3f}.
-AUROC of expert against base windows: {interval(reward["auroc"], 3)}; the training-free gap
-reaches {reward["gap_auroc"]:.3f}.
+AUROC of expert against base windows: {interval(reward["auroc"], ".3f")}; the training-free
+gap reaches {reward["gap_auroc"]:.3f}.
 
 ![fvu](figures/fvu.png)
 

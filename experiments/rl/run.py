@@ -360,13 +360,12 @@ def write_page(
     axes[0].legend(fontsize=7)
     figures.save(fig, workdir / "figures" / "learning.png")
 
-    interval = lambda e, digits: f"{e[0]:.{digits}f} [{e[1]:.{digits}f}, {e[2]:.{digits}f}]"
     rows = [
         [
             kind,
-            *(interval(found["returns"][str(g)], 1) for g in config.goals),
-            interval([100 * v for v in found["share"]], 1),
-            interval(found["regret"], 3),
+            *(report.interval(found["returns"][str(g)], ".1f") for g in config.goals),
+            report.interval([100 * v for v in found["share"]], ".1f"),
+            report.interval(found["regret"], ".3f"),
         ]
         for kind, found in result["kinds"].items()
     ]

@@ -45,8 +45,9 @@ def test_finished_stages_are_read_back(tiny, tmp_path, monkeypatch):
     costs = first["costs"]["closed forms"]
     assert costs["discriminator"]["evaluations"] == 2 * 8
     assert costs["line_integral"]["evaluations"] == 0
-    page = (tmp_path / "report.md").read_text().replace("\\", "")
+    page = (tmp_path / "report.md").read_text()
     assert f"{100 * value:.2f} [{100 * low:.2f}, {100 * high:.2f}]" in page
+    assert "\\" not in page
 
     def never(*_args, **_kw):
         raise AssertionError("fitted twice")

@@ -67,6 +67,9 @@ def test_every_method_is_in_the_table(run):
     page = (workdir / "report.md").read_text()
     for name in names:
         assert f"| {name} |" in page
+    assert "| steered by the reward of the `score` preset, scale 1 |" in page
+    assert "score [95 %] |" in page
+    assert "\\" not in page
     for name in ("scores.png", "fvu.png", "film.gif"):
         assert (workdir / "figures" / name).stat().st_size > 3000
     assert json.loads((workdir / "report.json").read_text()) == result
@@ -91,15 +94,12 @@ def test_a_table_of_some_rows_is_made_from_what_is_there(config, run, tmp_path):
 def test_finished_runs_are_collected_in_one_table(run, tmp_path):
     other = tmp_path / "other"
     shutil.copytree(run[0], other)
-    page = (
-        collect.main([str(run[0]), str(other), "--out", str(tmp_path)])
-        .read_text()
-        .replace("\\", "")
-    )
+    page = collect.main([str(run[0]), str(other), "--out", str(tmp_path)]).read_text()
     score = run[1]["methods"]["score"]["score"][0]
     line = next(line for line in page.splitlines() if line.startswith("| score |"))
     assert line.count(f"{score:.1f} [") == 2
     assert "not verified" in page
+    assert "\\" not in page
 
 
 def test_reports_of_unknown_runs_are_refused(tmp_path):

@@ -53,6 +53,7 @@ def test_every_record_and_figure_is_written(run):
         for name in ("config", "inputs", "environment", "report"):
             assert (workdir / stage / f"{name}.json").exists()
     page = (workdir / "report.md").read_text()
+    assert "\\" not in page
     for name in ("summary", "maps", "steering", "agreement", "fvu", "training"):
         assert f"figures/{name}.png" in page
         assert (workdir / "figures" / f"{name}.png").stat().st_size > 5000

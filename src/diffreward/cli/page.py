@@ -5,7 +5,7 @@ from typing import Any
 from urllib.parse import quote
 
 from diffreward import card
-from diffreward.report import markdown
+from diffreward.report import Markup, markdown
 from diffreward.text import markdown_code, markdown_text
 
 NAMES = {
@@ -43,7 +43,7 @@ def page(folder: str | Path) -> str:
         "",
     ]
     if rows:
-        lines += [markdown(["measure", "value [95 % interval]"], rows), ""]
+        lines += [markdown(["measure", Markup("value [95 % interval]")], rows), ""]
     for figure in about["figures"]:
         lines += [f"![{markdown_text(figure)}](figures/{quote(figure)})", ""]
     if about["limits"]:

@@ -194,37 +194,31 @@ def _linear(tensors: Mapping[str, np.ndarray], name: str) -> dict[str, np.ndarra
 
 
 def _dialect(levels: int) -> Dialect:
-    resample = {"res_0": "0", "res_1": "1", "attn": "2", "resample": "3.conv"}
-
-    def part(name: str) -> str:
-        if match := re.fullmatch(r"down_(\d+)_(\w+)", name):
-            return f"downs.{match[1]}.{resample[match[2]]}"
-        if match := re.fullmatch(r"up_(\d+)_(\w+)", name):
-            return f"ups.{levels - 1 - int(match[1])}.{resample[match[2]]}"
-        if match := re.fullmatch(r"res_(\d+)_(\d)", name):
-            return f"blocks.{match[1]}.{match[2]}"
-        if match := re.fullmatch(r"down_(\d+)", name):
-            return f"blocks.{match[1]}.2.conv"
-        names = {
-            "mid_res_0": "mid_block1",
-            "mid_attn": "mid_attn",
-            "mid_res_1": "mid_block2",
-            "mid_0": "mid_block1",
-            "mid_down_0": "mid_down1.conv",
-            "mid_1": "mid_block2",
-            "mid_down_1": "mid_down2.conv",
-            "hidden": "final_block.0",
-            "head": "final_block.2",
-        }
-        return names[name]
-
+    inner = {"res_0": "0", "res_1": "1", "attn": "2", "resample": "3.conv"}
+    parts = {
+        "mid_res_0": "mid_block1",
+        "mid_attn": "mid_attn",
+        "mid_res_1": "mid_block2",
+        "mid_0": "mid_block1",
+        "mid_down_0": "mid_down1.conv",
+        "mid_1": "mid_block2",
+        "mid_down_1": "mid_down2.conv",
+        "hidden": "final_block.0",
+        "head": "final_block.2",
+    }
+    for i in range(levels):
+        for ours, theirs in inner.items():
+            parts[f"down_{i}_{ours}"] = f"downs.{i}.{theirs}"
+            parts[f"up_{i}_{ours}"] = f"ups.{levels - 1 - i}.{theirs}"
+        parts |= {f"res_{i}_{k}": f"blocks.{i}.{k}" for k in (0, 1)}
+        parts[f"down_{i}"] = f"blocks.{i}.2.conv"
     return Dialect(
         time=("time_mlp.1", "time_mlp.3"),
         conv=lambda block, i: f"{block}.blocks.{i}.block.0",
         norm=lambda block, i: f"{block}.blocks.{i}.block.2",
         block_time="time_mlp.1",
         skip="residual_conv",
-        part=part,
+        parts=parts,
         final=("final_conv.0.block.0", "final_conv.0.block.2", "final_conv.1"),
     )
 

@@ -5,7 +5,6 @@ with the noise schedule under ``scheduler/``. There samples are (channels, horiz
 """
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -181,27 +180,23 @@ def save_unet1d(folder: str | Path, network: TemporalUnet, params: Any, dim: int
 
 
 def _dialect(levels: int) -> Dialect:
-    def part(name: str) -> str:
-        if match := re.fullmatch(r"(?:down|res)_(\d+)_(?:res_)?(\d)", name):
-            return f"down_blocks.{match[1]}.resnets.{match[2]}"
-        if match := re.fullmatch(r"down_(\d+)(?:_resample)?", name):
-            return f"down_blocks.{match[1]}.downsample.conv"
-        if match := re.fullmatch(r"up_(\d+)_res_(\d)", name):
-            return f"up_blocks.{levels - 1 - int(match[1])}.resnets.{match[2]}"
-        if match := re.fullmatch(r"up_(\d+)_resample", name):
-            return f"up_blocks.{levels - 1 - int(match[1])}.upsample.conv"
-        names = {
-            "mid_res_0": "mid_block.resnets.0",
-            "mid_res_1": "mid_block.resnets.1",
-            "mid_0": "mid_block.res1",
-            "mid_down_0": "mid_block.down1.conv",
-            "mid_1": "mid_block.res2",
-            "mid_down_1": "mid_block.down2.conv",
-            "hidden": "out_block.final_block.0",
-            "head": "out_block.final_block.2",
-        }
-        return names[name]
-
+    parts = {
+        "mid_res_0": "mid_block.resnets.0",
+        "mid_res_1": "mid_block.resnets.1",
+        "mid_0": "mid_block.res1",
+        "mid_down_0": "mid_block.down1.conv",
+        "mid_1": "mid_block.res2",
+        "mid_down_1": "mid_block.down2.conv",
+        "hidden": "out_block.final_block.0",
+        "head": "out_block.final_block.2",
+    }
+    for i in range(levels):
+        down, up = f"down_blocks.{i}", f"up_blocks.{levels - 1 - i}"
+        for k in (0, 1):
+            parts[f"down_{i}_res_{k}"] = parts[f"res_{i}_{k}"] = f"{down}.resnets.{k}"
+            parts[f"up_{i}_res_{k}"] = f"{up}.resnets.{k}"
+        parts[f"down_{i}_resample"] = parts[f"down_{i}"] = f"{down}.downsample.conv"
+        parts[f"up_{i}_resample"] = f"{up}.upsample.conv"
     inner = ("conv_in", "conv_out")
     return Dialect(
         time=("time_mlp.linear_1", "time_mlp.linear_2"),
@@ -209,7 +204,7 @@ def _dialect(levels: int) -> Dialect:
         norm=lambda block, i: f"{block}.{inner[i]}.group_norm",
         block_time="time_emb",
         skip="residual_conv",
-        part=part,
+        parts=parts,
         final=(
             "out_block.final_conv1d_1",
             "out_block.final_conv1d_gn",

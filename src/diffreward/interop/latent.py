@@ -30,6 +30,18 @@ from diffreward.types import Params
 Adapt = Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]]
 CROSS = {"CrossAttnDownBlock2D": True, "DownBlock2D": False}
 CROSS_UP = {"CrossAttnUpBlock2D": True, "UpBlock2D": False}
+READ = (
+    "_class_name",
+    "in_channels",
+    "out_channels",
+    "block_out_channels",
+    "layers_per_block",
+    "down_block_types",
+    "up_block_types",
+    "act_fn",
+    "norm_num_groups",
+)
+"""Options of every convolutional network of the family."""
 
 
 class Part(NamedTuple):
@@ -56,21 +68,13 @@ def load_unet(
     path = folder / "config.json"
     config = read_object(path)
     read = (
-        "_class_name",
-        "in_channels",
-        "out_channels",
-        "block_out_channels",
-        "layers_per_block",
-        "down_block_types",
-        "up_block_types",
+        *READ,
         "attention_head_dim",
         "cross_attention_dim",
         "sample_size",
-        "act_fn",
         "flip_sin_to_cos",
         "freq_shift",
         "norm_eps",
-        "norm_num_groups",
     )
     values = {
         "act_fn": "silu",
@@ -143,17 +147,7 @@ def load_autoencoder(folder: Path, *, dtype: Any = jnp.float32) -> tuple[Part, P
     """
     path = folder / "config.json"
     config = read_object(path)
-    read = (
-        "_class_name",
-        "in_channels",
-        "out_channels",
-        "block_out_channels",
-        "layers_per_block",
-        "latent_channels",
-        "down_block_types",
-        "up_block_types",
-        "act_fn",
-    )
+    read = (*READ, "latent_channels", "scaling_factor")
     fixed = {
         "mid_block_add_attention": True,
         "use_quant_conv": True,
@@ -162,7 +156,6 @@ def load_autoencoder(folder: Path, *, dtype: Any = jnp.float32) -> tuple[Part, P
     ignored = ("sample_size", "force_upcast", *AVERAGING)
     # The first versions did not write these two down.
     config = {"norm_num_groups": 32, "scaling_factor": 0.18215} | config
-    read = (*read, "norm_num_groups", "scaling_factor")
     check_class(config, path, "AutoencoderKL")
     check_options(config, path, read=read, fixed=fixed, ignored=ignored)
     check_options({"act_fn": config["act_fn"]}, path, read=(), fixed={"act_fn": "silu"})

@@ -44,8 +44,8 @@ class Dialect(NamedTuple):
     norm: Callable[[str, int], str]
     block_time: str
     skip: str
-    part: Callable[[str], str]
-    """Name of a submodule by ours, such as ``down_0_res_1``."""
+    parts: Mapping[str, str]
+    """Names of submodules by ours, such as ``down_0_res_1``."""
     final: tuple[str, str, str]
     """Last convolution, its normalisation, and the head."""
 
@@ -156,7 +156,7 @@ def _norm(ours: str, theirs: str) -> Iterator[Entry]:
 
 
 def _affine(name: str, dialect: Dialect, kind: str) -> Iterator[Entry]:
-    yield from _pair(name, dialect.part(name), kind)
+    yield from _pair(name, dialect.parts[name], kind)
 
 
 def _time(dialect: Dialect) -> Iterator[Entry]:
@@ -165,7 +165,7 @@ def _time(dialect: Dialect) -> Iterator[Entry]:
 
 
 def _residual(dialect: Dialect, name: str, skip: bool) -> Iterator[Entry]:
-    theirs = dialect.part(name)
+    theirs = dialect.parts[name]
     for i in (0, 1):
         yield from _pair(f"{name}/block_{i}/conv", dialect.conv(theirs, i), "conv")
         yield from _norm(f"{name}/block_{i}/norm", dialect.norm(theirs, i))
@@ -176,7 +176,7 @@ def _residual(dialect: Dialect, name: str, skip: bool) -> Iterator[Entry]:
 
 def _attention(dialect: Dialect, name: str) -> Iterator[Entry]:
     """Residual(PreNorm(LinearAttention)): its own norm keeps g and b as (1, C, 1)."""
-    theirs = dialect.part(name)
+    theirs = dialect.parts[name]
     yield Entry(f"{name}/norm/scale", f"{theirs}.fn.norm.g", "channel")
     yield Entry(f"{name}/norm/bias", f"{theirs}.fn.norm.b", "channel")
     yield from _pair(f"{name}/qkv", f"{theirs}.fn.fn.to_qkv", "point", bias=False)

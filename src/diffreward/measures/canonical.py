@@ -112,6 +112,30 @@ def direction_distance(
     return float(min(np.linalg.norm(gap) / 2, 1.0))
 
 
+def form_distance(
+    form: Callable[[Any], np.ndarray | Array],
+    size: Callable[[Any], float],
+    rewards: tuple[Any, Any],
+    *,
+    weights: Float[np.ndarray, "..."] | None = None,
+    centre: bool = False,
+) -> float:
+    """Distance of the canonical forms of two rewards; see :func:`direction_distance`.
+
+    Args:
+        form: canonical form of a reward.
+        size: magnitude of a reward before canonicalisation.
+        rewards: the two.
+        weights: coverage distribution over the entries; uniform by default.
+        centre: subtract the means first.
+    """
+    first, second = rewards
+    sizes = size(first), size(second)
+    return direction_distance(
+        form(first), form(second), weights=weights, centre=centre, sizes=sizes
+    )
+
+
 def check_discount(discount: float) -> None:
     """Refuses a discount outside [0, 1).
 

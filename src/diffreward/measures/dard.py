@@ -16,9 +16,9 @@ from diffreward.measures.canonical import (
     Transitions,
     check_discount,
     check_dynamics,
-    direction_distance,
     distribution,
     evaluate,
+    form_distance,
     map_rows,
     size_of,
 )
@@ -97,10 +97,8 @@ def dard_distance(
         arguments = (transitions, actions, transition_fn, key, discount)
         return dard_canonical(reward_fn, *arguments, batch_size=batch_size)
 
-    sizes = [size_of(evaluate(r, transitions)) for r in (first, second)]
-    return direction_distance(
-        form(first), form(second), centre=True, sizes=(sizes[0], sizes[1])
-    )
+    size = lambda reward_fn: size_of(evaluate(reward_fn, transitions))
+    return form_distance(form, size, (first, second), centre=True)
 
 
 def dard_canonical_table(
@@ -144,25 +142,18 @@ def dard_distance_table(
 ) -> float:
     """Exact DARD distance of two reward tables.
 
-    Args:
-        first: ``rewards[s, a, s']``.
-        second: the other reward.
-        transition: ``transition[s, a, s'] = P(s' | s, a)``.
-        discount: discount factor in [0, 1).
-        action_weights: coverage of actions; uniform by default.
-        coverage: distribution over transitions under which the forms are compared; by
-            default uniform states, covered actions and the problem's own next states.
+    ``coverage`` is the distribution over transitions under which the forms are compared;
+    by default uniform states, covered actions and the problem's own next states. Other
+    arguments as in :func:`dard_canonical_table`, with two rewards.
 
     Raises:
         ValueError: for a discount outside [0, 1), weights or rows that are no
             distribution.
     """
-    forms = [
-        dard_canonical_table(r, transition, discount, action_weights=action_weights)
-        for r in (first, second)
-    ]
+    form = lambda rewards: dard_canonical_table(
+        rewards, transition, discount, action_weights=action_weights
+    )
     if coverage is None:
         actions = distribution(action_weights, first.shape[1], "action_weights")
         coverage = actions[:, None] * transition
-    sizes = (size_of(first), size_of(second))
-    return direction_distance(*forms, weights=coverage, centre=True, sizes=sizes)
+    return form_distance(form, size_of, (first, second), weights=coverage, centre=True)

@@ -14,9 +14,9 @@ from diffreward.measures.canonical import (
     TransitionReward,
     Transitions,
     check_discount,
-    direction_distance,
     distribution,
     evaluate,
+    form_distance,
     map_rows,
     size_of,
 )
@@ -81,13 +81,11 @@ def epic_distance(
     Raises:
         ValueError: for a discount outside [0, 1).
     """
-    rewards = (first, second)
-    forms = [
-        epic_canonical(r, transitions, coverage, discount, batch_size=batch_size)
-        for r in rewards
-    ]
-    sizes = [size_of(evaluate(r, transitions)) for r in rewards]
-    return direction_distance(*forms, centre=True, sizes=(sizes[0], sizes[1]))
+    form = lambda reward_fn: epic_canonical(
+        reward_fn, transitions, coverage, discount, batch_size=batch_size
+    )
+    size = lambda reward_fn: size_of(evaluate(reward_fn, transitions))
+    return form_distance(form, size, (first, second), centre=True)
 
 
 def epic_canonical_table(
@@ -127,23 +125,17 @@ def epic_distance_table(
 ) -> float:
     """Exact EPIC distance of two reward tables.
 
-    Args:
-        first: ``rewards[s, a, s']``.
-        second: the other reward.
-        discount: discount factor in [0, 1).
-        state_weights: coverage of states in the canonical form.
-        action_weights: coverage of actions in the canonical form.
-        coverage: distribution over transitions (s, a, s') under which they are
-            compared; the product of the former by default.
+    ``coverage`` is the distribution over transitions (s, a, s') under which the forms are
+    compared; by default the product of the weights. Other arguments as in
+    :func:`epic_canonical_table`, with two rewards.
 
     Raises:
         ValueError: for a discount outside [0, 1) or weights that are none.
     """
     options = {"state_weights": state_weights, "action_weights": action_weights}
-    forms = [epic_canonical_table(r, discount, **options) for r in (first, second)]
+    form = lambda rewards: epic_canonical_table(rewards, discount, **options)
     if coverage is None:
         states = distribution(state_weights, first.shape[0], "state_weights")
         actions = distribution(action_weights, first.shape[1], "action_weights")
         coverage = np.einsum("s,a,n->san", states, actions, states)
-    sizes = (size_of(first), size_of(second))
-    return direction_distance(*forms, weights=coverage, centre=True, sizes=sizes)
+    return form_distance(form, size_of, (first, second), weights=coverage, centre=True)

@@ -22,6 +22,7 @@ from diffreward.measures.canonical import (
     check_discount,
     check_dynamics,
     direction_distance,
+    form_distance,
     map_rows,
     size_of,
 )
@@ -111,8 +112,8 @@ def starc_distance_table(
         return val_canonical_table(rewards, transition, discount, policy=policy)
 
     # Values, and with them rounding errors, are up to 1 / (1 - g) times the rewards.
-    sizes = [size_of(r) / (1 - discount) for r in (first, second)]
-    return direction_distance(form(first), form(second), sizes=(sizes[0], sizes[1]))
+    size = lambda rewards: size_of(rewards) / (1 - discount)
+    return form_distance(form, size, (first, second))
 
 
 def val_canonical(

@@ -10,13 +10,15 @@ from diffreward.report.records import (
     stage_digest,
     write_json,
 )
-from diffreward.report.tables import markdown
+from diffreward.report.tables import Markup, interval, markdown
 
 __all__ = [
+    "Markup",
     "StaleRunError",
     "close_stage",
     "digest",
     "environment",
+    "interval",
     "markdown",
     "open_stage",
     "read_json",

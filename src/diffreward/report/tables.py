@@ -14,9 +14,10 @@ class Markup(str):
 def markdown(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """A Markdown table; numbers get two decimals, triples become an interval.
 
-    Text stays within its cell: markup in it is shown, not obeyed.
+    Text stays within its cell: markup in it is shown, not obeyed, unless it is our own
+    (:class:`Markup`).
     """
-    names = map(markdown_text, header)
+    names = map(cell, header)
     lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(header)]
     lines += ["| " + " | ".join(map(cell, row)) + " |" for row in rows]
     return "\n".join(lines)
@@ -34,9 +35,14 @@ def cell(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.2f}"
     if isinstance(value, list | tuple) and len(value) == 3 and not _texts(value):
-        middle, low, high = ("–" if v is None else f"{v:.2f}" for v in value)
-        return f"{middle} [{low}, {high}]"
+        return interval(value)
     return value if isinstance(value, Markup) else markdown_text(value)
+
+
+def interval(triple: Sequence[float | int | None], form: str = ".2f") -> Markup:
+    """``value [low, high]`` of a triple, each number in the given form."""
+    value, low, high = ("–" if v is None else format(v, form) for v in triple)
+    return Markup(f"{value} [{low}, {high}]")
 
 
 def _texts(values: Sequence[object]) -> bool:
