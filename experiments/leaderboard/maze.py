@@ -150,7 +150,7 @@ def denoisers(
         one = lambda x, t, e: denoising_loss(predict, schedule, x, t, e)[0]
         return jax.vmap(one)(batch, t, eps).mean(), {}
 
-    state = train.fit(
+    state = train.optimise(
         train.Task(
             init=lambda key: network.init(key, x_0[0, 0], jnp.int32(0)),
             loss=loss,
@@ -158,15 +158,14 @@ def denoisers(
         ),
         train.make_optimiser(1e-3, steps=m.steps, schedule="cosine", clip_norm=1.0),
         data=x_0,
-        data_axes=0,
-        population=2,
         steps=m.steps,
         seed=seed,
         workdir=folder,
         name="models",
-        steps_per_dispatch=min(m.steps, 500),
-        checkpoint_every=m.steps,
-        progress=False,
+        members=train.Members(2, data_axes=0),
+        loop=train.Loop(
+            steps_per_dispatch=min(m.steps, 500), checkpoint_every=m.steps, progress=False
+        ),
     )
     params = jax.device_get(state.ema_params)
 

@@ -207,7 +207,7 @@ def test_unknown_networks_are_named():
         ValueError, match="unknown network 'Foo'; did you mean .*known: AsTrajectory, Diff"
     ):
         build({"name": "Foo"})
-    with pytest.raises(ValueError, match="network TrajectoryMLP: .*'wdth'"):
+    with pytest.raises(ValueError, match="TrajectoryMLP 'wdth'; did you mean 'width'"):
         build({"name": "TrajectoryMLP", "wdth": 3})
 
 
