@@ -1,8 +1,9 @@
 """What configs share: switches after the colon, and a section that trains something."""
 
-import difflib
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
+
+from diffreward.names import choose
 
 if TYPE_CHECKING:
 
@@ -17,21 +18,6 @@ else:
     from ml_collections import ConfigDict
 
 __all__ = ["ConfigDict", "choose", "parse_switches", "training"]
-
-
-def choose(kind: str, name: object, known: Collection[str]) -> str:
-    """Returns ``name`` if known.
-
-    Raises:
-        ValueError: with the nearest known name.
-    """
-    if name in known:
-        return str(name)
-    near = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.0)
-    raise ValueError(
-        f"unknown {kind} {name!r}; did you mean {near[0]!r}? "
-        f"(known: {', '.join(sorted(known))})"
-    )
 
 
 def parse_switches(argument: str, **kinds: Collection[str]) -> dict[str, str]:

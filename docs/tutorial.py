@@ -83,18 +83,16 @@ task = train.Task(
     draw=lambda rows, key: rows[jax.random.randint(key, (64,), 0, len(rows))],
 )
 STEPS = 200 if QUICK else 2000
-state = train.fit(
+state = train.optimise(
     task,
     train.make_optimiser(2e-3, steps=STEPS, schedule="cosine"),
     data=jnp.stack([data["base"], data["expert"]]),
-    data_axes=0,
-    population=2,
     steps=STEPS,
     seed=0,
     workdir=folder / "training",
     name="two denoisers",
-    steps_per_dispatch=100,
-    progress=not QUICK,
+    members=train.Members(2, data_axes=0),
+    loop=train.Loop(steps_per_dispatch=100, progress=not QUICK),
 )
 for i, name in enumerate(("base", "expert")):
     params = jax.tree.map(lambda p, i=i: np.asarray(p[i]), state.ema_params)

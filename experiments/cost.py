@@ -12,7 +12,7 @@ from diffreward.learn import Denoiser, reward_task
 from diffreward.text import say
 from diffreward.types import Params
 from experiments.build import build_reward, optimiser
-from experiments.stages import reward_axes, reward_sets
+from experiments.stages import reward_members, reward_sets
 
 MIB = 2**20
 TYPICAL_SHARE = 0.4
@@ -70,11 +70,9 @@ def reward_cost(
         reward_task(model, reward, section.source, section.batch_size),
         optimiser(section),
         data={n: one if n == "base" else stacked for n in names},
-        population=population,
-        data_axes=reward_axes(section.source),
         frozen={
             "base": blank_params(model, None),
             "expert": blank_params(model, population),
         },
-        frozen_axes={"base": None, "expert": 0},
+        members=reward_members(section.source, population),
     )

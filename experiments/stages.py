@@ -32,9 +32,10 @@ def reward_sets(source: str) -> set[str]:
     return {"base", "expert", *SOURCES[source]}
 
 
-def reward_axes(source: str) -> dict[str, Any]:
-    """Which of them differ from member to member: all but the base's data."""
-    return {n: None if n == "base" else d.MEMBER_AXES for n in reward_sets(source)}
+def reward_members(source: str, population: int) -> train.Members:
+    """Rewards that share the base and its data; the experts and theirs are their own."""
+    axes = {n: None if n == "base" else d.MEMBER_AXES for n in reward_sets(source)}
+    return train.Members(population, axes, {"base": None, "expert": 0})
 
 
 def train_stage(
@@ -45,10 +46,8 @@ def train_stage(
     settings: dict[str, Any],
     inputs: dict[str, str],
     data: Any,
-    data_axes: Any = None,
     frozen: Any = None,
-    frozen_axes: Any = None,
-    population: int | None = None,
+    members: train.Members = train.Members(),
     seed: int,
     evaluate: Callable[[train.TrainState], dict[str, Any]],
 ) -> Params:
@@ -56,31 +55,36 @@ def train_stage(
     # How often a run is written and on how many devices it runs is no setting.
     free = ("checkpoint_every", "devices")
     asked = {k: v for k, v in config.to_dict().items() if k not in free}
-    settings = {**settings, "training": asked, "seed": seed, "population": population}
+    settings = {
+        **settings,
+        "training": asked,
+        "seed": seed,
+        "population": members.population,
+    }
     done = report.open_stage(folder, settings, inputs)
     began = time.time()
-    state = train.fit(
+    state = train.optimise(
         task,
         optimiser(config),
         data=data,
         frozen=frozen,
-        data_axes=data_axes,
-        frozen_axes=frozen_axes,
-        population=population,
         steps=config.steps,
         seed=seed,
         workdir=folder,
         name=folder.name,
-        ema_decay=config.ema_decay,
-        accumulate=config.accumulate,
-        compute_dtype=jnp.bfloat16 if config.bfloat16 else None,
-        mesh=train.make_mesh(config.devices or jax.device_count()),
-        steps_per_dispatch=config.steps_per_dispatch,
-        log_every=config.steps_per_dispatch,
-        checkpoint_every=config.checkpoint_every,
-        evaluate=evaluate,
-        evaluate_every=max(config.steps // 5, 1),
-        wandb=_wandb,
+        members=members,
+        numerics=train.Numerics(
+            config.ema_decay, config.accumulate, jnp.bfloat16 if config.bfloat16 else None
+        ),
+        placement=train.Placement(train.make_mesh(config.devices or jax.device_count())),
+        loop=train.Loop(
+            steps_per_dispatch=config.steps_per_dispatch,
+            log_every=config.steps_per_dispatch,
+            checkpoint_every=config.checkpoint_every,
+            evaluate=evaluate,
+            evaluate_every=max(config.steps // 5, 1),
+            wandb=_wandb,
+        ),
     )
     params = jax.device_get(state.ema_params)
     if not done:
@@ -119,7 +123,7 @@ def train_reward_stage(
     task = reward_task(model, reward, section.source, section.batch_size)
     repeat: Callable[[Any], Any] = lambda x: np.repeat(np.asarray(x), section.seeds, 0)
 
-    def members(windows: dict[str, d.Windows]) -> dict[str, d.Windows]:
+    def repeated(windows: dict[str, d.Windows]) -> dict[str, d.Windows]:
         many = lambda w: w._replace(offset=repeat(w.offset), count=repeat(w.count))
         return {n: w if n == "base" else many(w) for n, w in windows.items()}
 
@@ -128,24 +132,23 @@ def train_reward_stage(
         if section.source == "crossed":
             pair = (model, base, experts)
             windows |= crossed_samples(*pair, windows, count, seed + d.SPLITS.index(name))
-        return members(windows)
+        return repeated(windows)
 
     # A finished stage only gives its parameters back.
     count = 1 if (folder / "report.json").exists() else section.samples
     few = min(count, validation.EVALUATION_WINDOWS)
     frozen = {"base": base, "expert": jax.tree.map(repeat, experts)}
     val = of_split("val", few)
+    drawn = section.source == "models"
     return train_stage(
         folder,
         task,
         section,
         settings=settings,
         inputs=inputs,
-        data=members(samples()) if section.source == "models" else of_split("train", count),
-        data_axes=reward_axes(section.source),
+        data=repeated(samples()) if drawn else of_split("train", count),
         frozen=frozen,
-        frozen_axes={"base": None, "expert": 0},
-        population=len(val["expert"].count),
+        members=reward_members(section.source, len(val["expert"].count)),
         seed=seed,
         evaluate=validation.fvu_by_level(model, reward, frozen, val),
     )

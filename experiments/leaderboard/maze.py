@@ -148,7 +148,7 @@ def denoisers(
         t, eps = draw_noise(schedule, key, batch)
         return batch_loss(network, params, schedule, batch, t, eps)
 
-    state = train.fit(
+    state = train.optimise(
         train.Task(
             init=lambda key: init(network, x_0.shape[2:], key),
             loss=loss,
@@ -156,15 +156,14 @@ def denoisers(
         ),
         train.make_optimiser(1e-3, steps=m.steps, schedule="cosine", clip_norm=1.0),
         data=x_0,
-        data_axes=0,
-        population=2,
         steps=m.steps,
         seed=seed,
         workdir=folder,
         name="models",
-        steps_per_dispatch=min(m.steps, 500),
-        checkpoint_every=m.steps,
-        progress=False,
+        members=train.Members(2, data_axes=0),
+        loop=train.Loop(
+            steps_per_dispatch=min(m.steps, 500), checkpoint_every=m.steps, progress=False
+        ),
     )
     params = jax.device_get(state.ema_params)
     whole = Denoiser(network, schedule, pinned=jnp.zeros(x_0.shape[2:], bool))

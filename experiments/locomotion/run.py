@@ -94,7 +94,8 @@ def announce(config: ConfigDict) -> None:
 
 
 def _cost(task: Any, section: ConfigDict, data: Any, seeds: int | None = None) -> dict:
-    return train.estimate(task, optimiser(section), data=data, population=seeds)
+    members = train.Members(seeds)
+    return train.estimate(task, optimiser(section), data=data, members=members)
 
 
 def blank_windows(config: ConfigDict) -> d.Windows:
@@ -345,7 +346,7 @@ def train_discriminator(
         settings={"model": config.model.to_dict()},
         inputs={"data": report.stage_digest(workdir / "data")},
         data=both_windows(config, prepared, "train"),
-        population=section.seeds,
+        members=train.Members(section.seeds),
         seed=config.seed + 3,
         evaluate=validation.held_out_metrics(task, both_windows(config, prepared, "val")),
     )
@@ -376,7 +377,7 @@ def train_value(
         settings={"model": config.model.to_dict()},
         inputs={"data": report.stage_digest(workdir / "data")},
         data=cut("train"),
-        population=section.seeds,
+        members=train.Members(section.seeds),
         seed=config.seed + 4,
         evaluate=validation.held_out_metrics(task, cut("val")),
     )

@@ -107,19 +107,19 @@ def announce(config: ConfigDict) -> None:
     rows = []
     for name in ("base", "experts", "rewards", "window_rewards"):
         section = config[name]
-        options: dict[str, Any] = {}
+        alike = train.Members()
         if name == "base":
             task, data = denoising_task(model, section.batch_size), one
         elif name == "experts":
             task, data = denoising_task(model, section.batch_size), members
-            options = {"population": len(config.goals), "data_axes": d.MEMBER_AXES}
+            alike = train.Members(len(config.goals), d.MEMBER_AXES)
         else:
             population = len(config.goals) * section.seeds
             each = cost.reward_cost(section, model, one, population)
             rows.append((name, section, population, each))
             continue
-        each = train.estimate(task, optimiser(section), data=data, **options)
-        rows.append((name, section, options.get("population") or 1, each))
+        each = train.estimate(task, optimiser(section), data=data, members=alike)
+        rows.append((name, section, alike.population or 1, each))
     transitions = config.data.base_transitions
     transitions += config.data.expert_transitions * len(config.goals)
     cost.print_plan(rows, data_bytes=24 * transitions)
@@ -244,8 +244,7 @@ def train_experts(
         settings={"model": config.model.to_dict()},
         inputs=inputs,
         data=expert_windows(config, prepared, "train"),
-        data_axes=d.MEMBER_AXES,
-        population=len(config.goals),
+        members=train.Members(len(config.goals), d.MEMBER_AXES),
         seed=config.seed + 1,
         evaluate=validation.denoising_error(
             model, expert_windows(config, prepared, "val"), d.MEMBER_AXES

@@ -211,7 +211,7 @@ def test_levels_out_of_range_are_refused():
 def test_consistency_models_are_refused_with_the_reason():
     with pytest.raises(ValueError, match="no score; use the diffusion model it was dist"):
         check_prediction("consistency")
-    with pytest.raises(ValueError, match="unknown prediction 'noise'; use one of: eps"):
+    with pytest.raises(ValueError, match="unknown prediction 'noise'; did you mean"):
         check_prediction("noise")
     model = DiffusionModel(lambda x, u: x, variance_preserving(), "velocity")
     eps_fn = to_eps_fn(model, from_log_snr(np.linspace(3.0, -3.0, 4)))

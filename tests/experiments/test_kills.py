@@ -15,7 +15,7 @@ from pathlib import Path
 
 import jax, jax.numpy as jnp, numpy as np
 from diffreward import data, report
-from diffreward.train import Task, fit, make_optimiser
+from diffreward.train import Loop, Task, make_optimiser, optimise
 
 folder = Path(sys.argv[1]) / "stage"
 x = jnp.asarray(np.random.default_rng(0).normal(size=(64, 20)), jnp.float32)
@@ -26,10 +26,10 @@ task = Task(
 )
 done = report.open_stage(folder, {"steps": 400})
 print("begun", flush=True)
-state = fit(
+state = optimise(
     task, make_optimiser(1e-2, steps=400, schedule="cosine", clip_norm=1.0), data=x,
-    steps=400, seed=0, workdir=folder, name="stage", steps_per_dispatch=10,
-    checkpoint_every=20, log_every=10, progress=False,
+    steps=400, seed=0, workdir=folder, name="stage",
+    loop=Loop(steps_per_dispatch=10, log_every=10, checkpoint_every=20, progress=False),
 )
 if not done:
     data.write_arrays(folder / "arrays.npz", {"w": np.asarray(state.params["params"]["w"])})

@@ -53,7 +53,7 @@ def test_sinusoidal_embedding_against_numpy():
 
 
 def test_unknown_activation_is_refused():
-    with pytest.raises(ValueError, match="unknown activation 'relu'; use one of: mish"):
+    with pytest.raises(ValueError, match="unknown activation 'relu'; did you mean 'lea"):
         layers.activation_fn("relu")
 
 

@@ -76,7 +76,7 @@ def extract(base, expert, shape, folder, steps):
         loss=loss,
         draw=draw,
     )
-    state = train.fit(
+    state = train.optimise(
         task,
         train.make_optimiser(3e-3, steps=steps, schedule="cosine", clip_norm=1.0),
         data=bank,
@@ -84,10 +84,8 @@ def extract(base, expert, shape, folder, steps):
         seed=0,
         workdir=folder,
         name="oracle",
-        ema_decay=0.99,
-        steps_per_dispatch=steps,
-        checkpoint_every=steps,
-        progress=False,
+        numerics=train.Numerics(ema_decay=0.99),
+        loop=train.Loop(steps_per_dispatch=steps, checkpoint_every=steps, progress=False),
     )
     params = jax.device_get(state.ema_params)
     return pair, reward_fn(params, shape)

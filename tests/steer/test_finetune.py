@@ -142,7 +142,7 @@ def task(kl_weight, last_steps=10):
 def test_training_moves_the_mean_along_the_reward(tmp_path, last_steps):
     def fitted(kl_weight):
         with jax.numpy_dtype_promotion("standard"):
-            state = train.fit(
+            state = train.optimise(
                 task(kl_weight, last_steps),
                 optax.sgd(0.1),
                 data=jnp.zeros(1),
@@ -151,11 +151,9 @@ def test_training_moves_the_mean_along_the_reward(tmp_path, last_steps):
                 seed=0,
                 workdir=tmp_path / f"kl{kl_weight}",
                 name="finetune",
-                progress=False,
-                steps_per_dispatch=20,
-                log_every=20,
-                checkpoint_every=40,
-                mesh=train.make_mesh(1),
+                loop=train.Loop(
+                    steps_per_dispatch=20, log_every=20, checkpoint_every=40, progress=False
+                ),
             )
         return np.asarray(state.params)
 

@@ -1,5 +1,7 @@
 """Credits add up, and are those of loops written out in NumPy."""
 
+import inspect
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +12,6 @@ from hypothesis import strategies as st
 from diffreward.data import Normaliser
 from diffreward.diffusion import cosine
 from diffreward.steer.stepwise import (
-    check_share,
     clean_reward,
     credit_prefixes,
     credit_windows,
@@ -132,7 +133,7 @@ def test_clean_reward_is_the_mean_over_levels_and_fixed_noises(key):
 
 
 def test_mistakes_are_named():
-    with pytest.raises(ValueError, match="unknown share 'first'; use one of: last, even"):
-        check_share("first")
+    with pytest.raises(ValueError, match="unknown share 'first'; did you mean 'last'"):
+        inspect.unwrap(credit_windows)(jnp.zeros(3), 2, "first")
     with pytest.raises(ValueError, match="no window of 3 steps"):
         credit_windows(jnp.zeros(0), 3)

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from diffreward.train import CheckpointMismatch, Task, load_params
+from diffreward.train import CheckpointMismatch, Members, Task, load_params, optimise
 from tests.train import toy
 
 # Orbax drops its own coroutines when a read fails, and Python notices at collection.
@@ -84,7 +84,10 @@ def test_all_checkpoints_damaged(copy):
     ("change", "message"),
     [
         ({"seed": 1}, "written with seed 0, this run has seed 1; use another workdir"),
-        ({"population": 2}, "written with population None, this run has population 2"),
+        (
+            {"members": Members(2)},
+            "written with population None, this run has population 2",
+        ),
     ],
 )
 def test_checkpoint_of_another_run(copy, change, message):
@@ -98,7 +101,7 @@ def test_checkpoint_of_another_shape(copy):
 
     settings = {**toy.run.keywords, "workdir": copy}
     with pytest.raises(CheckpointMismatch) as error:
-        toy.fit(Task(init, toy.loss, toy.draw), optax.adam(1e-2), **settings)
+        optimise(Task(init, toy.loss, toy.draw), optax.adam(1e-2), **settings)
     message = str(error.value)
     assert "params/out of float32 (8,)" in message
     assert "needs params/out of float32 (9,)" in message
@@ -108,7 +111,7 @@ def test_checkpoint_of_another_shape(copy):
 def test_checkpoint_of_another_optimiser(copy):
     settings = {**toy.run.keywords, "workdir": copy}
     with pytest.raises(CheckpointMismatch, match="opt_state/.*this run needs no opt"):
-        toy.fit(toy.TASK, optax.sgd(1e-2), **settings)
+        optimise(toy.TASK, optax.sgd(1e-2), **settings)
 
 
 def test_load_params(finished):

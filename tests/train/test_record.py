@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from diffreward.train import Diverged, estimate
+from diffreward.train import Diverged, Members, estimate, optimise
 from diffreward.train.record import truncate_rows
 from tests.train import toy
 from tests.train.rows import rows
@@ -38,7 +38,7 @@ def test_divergence_names_stage_step_and_checkpoint(tmp_path):
     task, settings, _ = exploding(at=33)
     settings |= {"frozen": np.float32(1), "workdir": tmp_path, "name": "reward"}
     with pytest.raises(Diverged) as error:
-        toy.fit(task, optax.sgd(1.0), **settings)
+        optimise(task, optax.sgd(1.0), **settings)
     message = str(error.value)
     assert message.startswith("reward diverged at step 34: loss nan")  # the 34th update
     assert str(tmp_path / "checkpoint" / "20") in message
@@ -50,9 +50,9 @@ def test_divergence_names_stage_step_and_checkpoint(tmp_path):
 def test_divergence_names_the_member(tmp_path):
     task, settings, frozen = exploding(at=5, member=1)
     settings |= {"frozen": frozen, "workdir": tmp_path}
-    settings |= {"population": 3, "frozen_axes": 0}
+    settings |= {"members": Members(3, frozen_axes=0)}
     with pytest.raises(Diverged, match="at step 6 of member 1.*none yet"):
-        toy.fit(task, optax.sgd(1.0), **settings)
+        optimise(task, optax.sgd(1.0), **settings)
 
 
 def test_overflow_of_the_last_update_is_not_saved(tmp_path):
@@ -60,7 +60,7 @@ def test_overflow_of_the_last_update_is_not_saved(tmp_path):
     task, settings, _ = exploding(at=1e9)
     settings |= {"frozen": np.float32(1), "workdir": tmp_path, "steps": 1}
     with pytest.raises(Diverged, match="updated parameters are not finite"):
-        toy.fit(task, optax.scale(-np.inf), **settings)
+        optimise(task, optax.scale(-np.inf), **settings)
     assert not [p for p in (tmp_path / "checkpoint").iterdir() if p.is_dir()]
 
 
@@ -68,7 +68,8 @@ def test_rows_hold_the_means_of_their_dispatch(tmp_path):
     """The loss is -w with w = 0, 1, 2, ...; a dispatch of ten averages nine halves."""
     task, settings, _ = exploding(at=1e9)
     settings |= {"frozen": np.float32(0), "workdir": tmp_path, "steps": 20}
-    toy.fit(task, optax.sgd(1.0), evaluate=lambda s: {"w": s.params}, **settings)
+    settings |= {"loop": toy.LOOP._replace(evaluate=lambda s: {"w": s.params})}
+    optimise(task, optax.sgd(1.0), **settings)
     table = rows(tmp_path)
     assert [r["step"] for r in table] == [10, 20, 20]
     assert table[0]["train/loss"] == -4.5
@@ -88,7 +89,8 @@ def test_truncation_drops_later_rows_and_a_torn_line(tmp_path):
 
 
 def test_values_that_are_not_finite_become_null(tmp_path):
-    toy.run(workdir=tmp_path, steps=10, evaluate=lambda s: {"x": np.array([1.0, np.inf])})
+    loop = toy.LOOP._replace(evaluate=lambda s: {"x": np.array([1.0, np.inf])})
+    toy.run(workdir=tmp_path, steps=10, loop=loop)
     assert rows(tmp_path)[-1]["eval/x"] == [1.0, None]
 
 
@@ -101,7 +103,9 @@ def test_wandb_only_if_asked_for(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", fake)
     toy.run(workdir=tmp_path / "without", steps=10)
     assert not opened
-    toy.run(workdir=tmp_path / "with", steps=10, wandb={"project": "p"})
+    toy.run(
+        workdir=tmp_path / "with", steps=10, loop=toy.LOOP._replace(wandb={"project": "p"})
+    )
     assert opened[0]["project"] == "p"
     [(step, values)] = logged
     assert step == 10
@@ -109,8 +113,9 @@ def test_wandb_only_if_asked_for(tmp_path, monkeypatch):
 
 
 def test_progress_without_a_terminal_announces_the_run(tmp_path, capsys):
-    toy.run(workdir=tmp_path, steps=10, progress=True)
-    toy.run(workdir=tmp_path, steps=10, progress=True)
+    loop = toy.LOOP._replace(progress=True)
+    toy.run(workdir=tmp_path, steps=10, loop=loop)
+    toy.run(workdir=tmp_path, steps=10, loop=loop)
     first, second = capsys.readouterr().err.splitlines()
     assert first.startswith("toy: 10 steps, 48 parameters")
     assert second == "toy: already finished at step 10"
@@ -125,7 +130,7 @@ def test_estimate_counts():
     assert one["state_bytes"] == 4 * (4 * parameters) + 2 * 4
     assert one["input_bytes"] == toy.DATA.nbytes + toy.FROZEN.nbytes
     assert one["batch_bytes"] == toy.BATCH * 4 * 4
-    three = estimate(task, tx, data=toy.DATA, frozen=toy.FROZEN, population=3)
+    three = estimate(task, tx, data=toy.DATA, frozen=toy.FROZEN, members=Members(3))
     assert three["parameters"] == parameters
     assert three["batch_bytes"] == 3 * one["batch_bytes"]
 

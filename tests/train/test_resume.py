@@ -9,7 +9,16 @@ import numpy as np
 import optax
 import pytest
 
-from diffreward.train import TrainState, init_state, make_train_step
+from diffreward.train import (
+    Loop,
+    Members,
+    Numerics,
+    Placement,
+    TrainState,
+    init_state,
+    make_train_step,
+    optimise,
+)
 from tests.train import toy
 from tests.train.rows import rows
 
@@ -18,6 +27,10 @@ ROOT = Path(__file__).parents[2]
 
 class Interrupted(Exception):  # noqa: N818
     """Stands for whatever ends a process early."""
+
+
+def watched(evaluate, **changes):
+    return toy.LOOP._replace(evaluate=evaluate, **changes)
 
 
 def by_hand(member, steps, data=toy.DATA):
@@ -29,7 +42,7 @@ def by_hand(member, steps, data=toy.DATA):
         params = toy.init(jax.random.fold_in(init_key, member))
         state = TrainState(state.step, params, params, tx.init(params))
     draw = jax.jit(toy.draw)
-    step = jax.jit(make_train_step(toy.loss, tx, ema_decay=0.995))
+    step = jax.jit(make_train_step(toy.loss, tx, Numerics(ema_decay=0.995)))
     for n in range(steps):
         key = jax.random.fold_in(jax.random.fold_in(run_key, n), member)
         draw_key, loss_key = jax.random.split(key)
@@ -41,7 +54,7 @@ def by_hand(member, steps, data=toy.DATA):
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("unbroken")
-    state = toy.run(workdir=workdir, evaluate=lambda s: {"step": s.step})
+    state = toy.run(workdir=workdir, loop=watched(lambda s: {"step": s.step}))
     return state, rows(workdir)
 
 
@@ -52,7 +65,7 @@ def test_fit_equals_a_python_loop(unbroken):
 def test_population_equals_separate_runs(tmp_path):
     """Members have their own data and share what is frozen."""
     data = np.stack([toy.DATA, -toy.DATA, 2 * toy.DATA])
-    state = toy.run(workdir=tmp_path, steps=20, population=3, data=data, data_axes=0)
+    state = toy.run(workdir=tmp_path, steps=20, members=Members(3, data_axes=0), data=data)
     for i in range(3):
         member = jax.tree.map(lambda x, i=i: x[i] if x.ndim else x, state)
         toy.assert_close(member, by_hand(i, 20, data[i]))
@@ -67,8 +80,8 @@ def test_interrupted_run_ends_with_the_same_bits(tmp_path, unbroken, at):
         return {"step": state.step}
 
     with pytest.raises(Interrupted):
-        toy.run(workdir=tmp_path, evaluate=evaluate, evaluate_every=10)
-    state = toy.run(workdir=tmp_path, evaluate=lambda s: {"step": s.step})
+        toy.run(workdir=tmp_path, loop=watched(evaluate, evaluate_every=10))
+    state = toy.run(workdir=tmp_path, loop=watched(lambda s: {"step": s.step}))
     toy.assert_same_bits(state, unbroken[0])
     # Evaluation ran more often before the interruption; the training rows agree.
     train = lambda table: [r for r in table if "train/loss" in r]
@@ -90,19 +103,20 @@ def test_killed_run_ends_with_the_same_bits(tmp_path, unbroken):
                 os.kill(os.getpid(), signal.SIGKILL)
             return {{}}
 
-        toy.run(workdir={str(tmp_path)!r}, evaluate=evaluate, evaluate_every=10)
+        loop = toy.LOOP._replace(evaluate=evaluate, evaluate_every=10)
+        toy.run(workdir={str(tmp_path)!r}, loop=loop)
     """
     process = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(child)],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"},
         check=False,
         capture_output=True,
         text=True,
     )
     assert process.returncode == -9, process.stderr
     assert (tmp_path / "checkpoint" / "20").exists()
-    state = toy.run(workdir=tmp_path, evaluate=lambda s: {"step": s.step})
+    state = toy.run(workdir=tmp_path, loop=watched(lambda s: {"step": s.step}))
     toy.assert_same_bits(state, unbroken[0])
     train = lambda table: [r for r in table if "train/loss" in r]
     assert train(rows(tmp_path)) == train(unbroken[1])
@@ -125,7 +139,7 @@ def test_loss_is_traced_once_per_run(tmp_path):
 
     def run(steps):
         traced.clear()
-        toy.fit(
+        optimise(
             toy.TASK._replace(loss=loss),
             optax.adam(1e-2),
             **{**toy.run.keywords, "steps": steps, "workdir": tmp_path},
@@ -152,7 +166,7 @@ def test_fed_data_are_a_function_of_the_step_and_survive_interruption(tmp_path):
     tx = optax.adam(1e-2)
     init_key, run_key = jax.random.split(jax.random.key(0))
     state = init_state(toy.init, tx, init_key)
-    step = jax.jit(make_train_step(toy.loss, tx, ema_decay=0.995))
+    step = jax.jit(make_train_step(toy.loss, tx, Numerics(ema_decay=0.995)))
     for n in range(60):
         key = jax.random.fold_in(jax.random.fold_in(run_key, n), 0)
         draw_key, loss_key = jax.random.split(key)
@@ -168,3 +182,11 @@ def test_fed_data_are_a_function_of_the_step_and_survive_interruption(tmp_path):
         toy.run(workdir=tmp_path / "broken", data=stopped)
     again = toy.run(workdir=tmp_path / "broken", data=feed)
     toy.assert_same_bits(again, whole)
+
+
+def test_the_records_hold_the_defaults_that_runs_were_made_with():
+    """A default that moves changes runs that never named it."""
+    assert tuple(Members()) == (None, None, None)
+    assert tuple(Numerics()) == (0.995, 1, None)
+    assert tuple(Placement()) == (None, ())
+    assert tuple(Loop()) == (50, 100, 1000, None, None, 1000, True, None)

@@ -4,7 +4,14 @@ import optax
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from diffreward.train import cut_shardings, make_mesh, state_shardings
+from diffreward.train import (
+    Numerics,
+    Placement,
+    cut_shardings,
+    make_mesh,
+    optimise,
+    state_shardings,
+)
 from tests.train import toy
 
 RULES = ((r"dense/kernel$", P(None, "model")), (r"dense/bias$", P("model")))
@@ -16,7 +23,7 @@ RULES = ((r"dense/kernel$", P(None, "model")), (r"dense/bias$", P("model")))
 def test_eight_devices_equal_one(tmp_path, data, model, rules):
     one = toy.run(workdir=tmp_path / "one", steps=20)
     mesh = make_mesh(data, model)
-    many = toy.run(workdir=tmp_path / "many", steps=20, mesh=mesh, rules=rules)
+    many = toy.run(workdir=tmp_path / "many", steps=20, placement=Placement(mesh, rules))
     toy.assert_close(one, many)
     assert len(many.params["out"].sharding.device_set) == 8
     kernel = many.params["dense"]["kernel"]
@@ -33,22 +40,22 @@ def test_a_rule_also_places_the_average_and_the_moments():
 
 def test_a_resumed_run_may_change_its_mesh(tmp_path):
     toy.run(workdir=tmp_path / "a", steps=20)
-    moved = toy.run(workdir=tmp_path / "a", mesh=make_mesh(4, 2), rules=RULES)
+    moved = toy.run(workdir=tmp_path / "a", placement=Placement(make_mesh(4, 2), RULES))
     toy.assert_close(moved, toy.run(workdir=tmp_path / "b"))
 
 
 def test_batch_must_split(tmp_path):
     with pytest.raises(ValueError, match="batch of 16 .* 3 devices; .* multiple of 3"):
-        toy.run(workdir=tmp_path / "run", mesh=make_mesh(3))
+        toy.run(workdir=tmp_path / "run", placement=Placement(make_mesh(3)))
     with pytest.raises(ValueError, match="batch of 16 does not split into 5 slices"):
-        toy.run(workdir=tmp_path / "run", accumulate=5)
+        toy.run(workdir=tmp_path / "run", numerics=Numerics(accumulate=5))
     assert not (tmp_path / "run").exists()
 
 
 def test_batch_arrays_must_agree(tmp_path):
     task = toy.TASK._replace(draw=lambda data, key: {"a": data[:2], "b": data[:3]})
     with pytest.raises(ValueError, match="common first axis, got {'a': 2, 'b': 3}"):
-        toy.fit(
+        optimise(
             task,
             optax.sgd(1.0),
             data=toy.DATA,

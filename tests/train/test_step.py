@@ -4,7 +4,7 @@ import numpy as np
 import optax
 import pytest
 
-from diffreward.train import TrainState, init_state, make_train_step
+from diffreward.train import Numerics, TrainState, init_state, make_train_step
 from tests.train import toy
 
 
@@ -23,7 +23,7 @@ def test_updates_and_average_follow_a_numpy_loop(key):
     target = np.arange(6, dtype=np.float32)
     rate, ema_decay = 0.1, 0.5
     tx = optax.sgd(rate)
-    step = jax.jit(make_train_step(linear_loss, tx, ema_decay=ema_decay))
+    step = jax.jit(make_train_step(linear_loss, tx, Numerics(ema_decay)))
     state = fresh(tx, jnp.ones(3))
     w, average = np.ones(3), np.ones(3)
     for n in range(8):
@@ -49,7 +49,7 @@ def test_accumulation_equals_one_batch(key, accumulate):
     tx = optax.adam(1e-2)
 
     def update(count):
-        step = make_train_step(linear_loss, tx, ema_decay=0.9, accumulate=count)
+        step = make_train_step(linear_loss, tx, Numerics(0.9, count))
         return jax.jit(step)(fresh(tx, jnp.ones(3)), frozen, key, x)
 
     toy.assert_close(update(accumulate), update(1))
@@ -63,7 +63,7 @@ def test_slices_have_their_own_noise(key):
         return params * jax.random.uniform(key), {}
 
     tx = optax.sgd(1.0)
-    step = jax.jit(make_train_step(loss, tx, ema_decay=0.0, accumulate=2))
+    step = jax.jit(make_train_step(loss, tx, Numerics(0.0, 2)))
     _, metrics = step(fresh(tx, jnp.ones(())), None, key, jnp.zeros(4))
     draws = [jax.random.uniform(jax.random.fold_in(key, i)) for i in range(2)]
     np.testing.assert_allclose(metrics["loss"], np.mean(draws), rtol=1e-6)
@@ -79,13 +79,13 @@ def test_bfloat16_reaches_the_loss_and_not_the_state(key):
 
     tx = optax.adam(1e-3)
     state = init_state(toy.init, tx, key)
-    step = make_train_step(loss, tx, ema_decay=0.9, compute_dtype=jnp.bfloat16)
+    step = make_train_step(loss, tx, Numerics(0.9, compute_dtype=jnp.bfloat16))
     after, metrics = jax.jit(step)(state, jnp.asarray(toy.FROZEN), key, toy.DATA[:8])
     assert set(seen) == {jnp.dtype(jnp.bfloat16)}
     assert [x.dtype for x in jax.tree.leaves(after)] == [
         x.dtype for x in jax.tree.leaves(state)
     ]
-    full, exact = jax.jit(make_train_step(toy.loss, tx, ema_decay=0.9))(
+    full, exact = jax.jit(make_train_step(toy.loss, tx, Numerics(0.9)))(
         state, toy.FROZEN, key, toy.DATA[:8]
     )
     # bfloat16 carries 8 bits, and the noise is drawn in it.
@@ -97,7 +97,7 @@ def test_bfloat16_reaches_the_loss_and_not_the_state(key):
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_finite_flag(key, bad):
     tx = optax.sgd(0.1)
-    step = jax.jit(make_train_step(linear_loss, tx, ema_decay=0.9))
+    step = jax.jit(make_train_step(linear_loss, tx, Numerics(0.9)))
     x = jnp.ones((4, 3))
     for target, finite in ((0.0, True), (bad, False)):
         _, metrics = step(fresh(tx, jnp.ones(3)), jnp.float32(target), key, x)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from diffreward.train import Task, fit
+from diffreward.train import Loop, Task, optimise
 
 BATCH = 16
 WIDTH = 8
@@ -39,8 +39,10 @@ TASK = Task(init, loss, draw)
 DATA = np.random.default_rng(0).normal(size=(64, 4)).astype(np.float32)
 FROZEN = np.array([1.0, -2.0, 0.5, 0.0], np.float32)
 
+LOOP = Loop(steps_per_dispatch=10, log_every=10, checkpoint_every=20, progress=False)
+
 run = partial(
-    fit,
+    optimise,
     TASK,
     optax.adam(1e-2),
     data=DATA,
@@ -48,10 +50,7 @@ run = partial(
     seed=0,
     name="toy",
     steps=60,
-    steps_per_dispatch=10,
-    log_every=10,
-    checkpoint_every=20,
-    progress=False,
+    loop=LOOP,
 )
 
 

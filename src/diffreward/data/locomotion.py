@@ -13,6 +13,7 @@ from jaxtyping import Float
 from diffreward.data.episodes import Episodes
 from diffreward.data.policies import SquashedGaussianPolicy
 from diffreward.data.simulator import load_mujoco, quiet_models
+from diffreward.names import choose
 
 Stream = dict[str, np.ndarray]
 """Flat arrays over all steps, in D4RL's names."""
@@ -41,10 +42,7 @@ def make_locomotion(name: str) -> gym.Env:
     Raises:
         ValueError: for an unknown task, or if the simulator cannot be made.
     """
-    if name not in LOCOMOTION:
-        raise ValueError(
-            f"unknown locomotion task {name!r}; use one of: {', '.join(LOCOMOTION)}"
-        )
+    choose("locomotion task", name, LOCOMOTION)
     load_mujoco()
     try:
         with quiet_models():

@@ -13,6 +13,8 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import dijkstra
 from scipy.spatial import KDTree
 
+from diffreward.names import choose
+
 RADIUS = 0.1
 """Radius of the agent's ball, metres."""
 MARGIN = 0.26
@@ -61,8 +63,7 @@ class Maze(NamedTuple):
 
 def make_maze(name: str) -> Maze:
     """The maze called open, umaze, medium or large."""
-    if name not in MAZE_NAMES:
-        raise ValueError(f"unknown maze {name!r}; use one of: {', '.join(MAZE_NAMES)}")
+    choose("maze", name, MAZE_NAMES)
     walls = np.array([[c == "#" for c in row] for row in _LAYOUTS[name].split()])
     maze = Maze(name, walls, np.zeros((8, 2)))
     return maze._replace(goals=d4rl_to_xy(maze, np.array(_D4RL_GOALS[name])))
@@ -211,12 +212,11 @@ def true_reward(
 
     The step from row i has ``next_observations`` row i + 1 (D4RL's files use row i).
     """
+    choose("reward kind", kind, ("sparse", "dense"))
     distance = np.linalg.norm(next_observations[..., :2] - goal, axis=-1)
     if kind == "sparse":
         return (distance <= GOAL_RADIUS).astype(np.float32)
-    if kind == "dense":
-        return np.exp(-distance).astype(np.float32)
-    raise ValueError(f"unknown reward kind {kind!r}; use one of: sparse, dense")
+    return np.exp(-distance).astype(np.float32)
 
 
 _NEIGHBOURS = [(i, j) for i in (-1, 0, 1) for j in (-1, 0, 1) if i or j]

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Int
 
 from diffreward.data import laws
 from diffreward.data.episodes import Episodes
+from diffreward.names import choose
 from diffreward.types import PRNGKey, Sample, Scalar
 
 
@@ -32,8 +33,7 @@ class KnownPair(NamedTuple):
         Raises:
             ValueError: for another role.
         """
-        if role not in ("base", "expert"):
-            raise ValueError(f"unknown role {role!r}; use one of: base, expert")
+        choose("role", role, ("base", "expert"))
         law = self.base if role == "base" else self.expert
         draw = lambda k: laws.sample(law, k).reshape(self.shape)
         return jax.vmap(draw)(jax.random.split(key, count))
@@ -159,9 +159,7 @@ def known_tilt(name: str) -> Tilt:
     Raises:
         ValueError: for a pair that is not a tilt.
     """
-    if name not in TILTS:
-        raise ValueError(f"{name!r} has no tilt; use one of: {', '.join(TILTS)}")
-    return Tilt(*TILTS[name])
+    return Tilt(*TILTS[choose("tilt", name, TILTS)])
 
 
 def _gaussians(base_cov: Array, expert_cov: Array) -> tuple:

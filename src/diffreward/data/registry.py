@@ -15,6 +15,7 @@ from diffreward.data.episodes import Episodes
 from diffreward.data.locomotion import LOCOMOTION
 from diffreward.data.ogbench import read_ogbench
 from diffreward.files import read_text, recorded
+from diffreward.names import choose
 
 _URL = "https://rail.eecs.berkeley.edu/datasets/offline_rl/gym_mujoco_v2/"
 _ACTION_TOLERANCE = 1e-3
@@ -82,12 +83,8 @@ def load_d4rl(name: str, folder: str | os.PathLike[str] | None = None) -> Episod
         ConnectionError: if the file is missing and cannot be downloaded.
     """
     registry = d4rl_registry()
-    if name not in registry:
-        near = sorted(n for n in registry if n.split("-")[0] == name.split("-")[0])
-        raise ValueError(
-            f"unknown D4RL dataset {name!r}; use one of: "
-            f"{', '.join(near or sorted(registry))}"
-        )
+    family = [n for n in registry if n.split("-")[0] == name.split("-")[0]]
+    choose("D4RL dataset", name, family or registry)
     limit = step_limit(name)
     cache = os.environ.get("D4RL_DATASET_DIR", "~/.d4rl/datasets")
     folder = Path(cache if folder is None else folder).expanduser()

@@ -16,6 +16,7 @@ import numpy as np
 from diffreward.data.locomotion import LOCOMOTION, Stream, act_in
 from diffreward.data.policies import load_policy
 from diffreward.files import FileValueError, read_json
+from diffreward.names import choose
 
 KINDS = ("medium-replay", "medium", "expert")
 _PARTS = 8
@@ -75,8 +76,7 @@ def collect_again(
     Raises:
         ValueError: for an unknown kind, or a task without policies.
     """
-    if kind not in KINDS:
-        raise ValueError(f"unknown kind {kind!r} of data; use one of: {', '.join(KINDS)}")
+    choose("kind of data", kind, KINDS)
     index = read_index(task, folder)
     files = [p["file"] for p in index["policies"]]
     if kind == "medium-replay":

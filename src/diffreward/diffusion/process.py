@@ -12,6 +12,7 @@ from typing import Literal, get_args
 from jaxtyping import Array
 
 from diffreward.diffusion.schedule import Schedule
+from diffreward.names import choose
 from diffreward.types import EpsFn, Sample, Step
 
 Prediction = Literal["eps", "x_0", "v", "score", "velocity"]
@@ -45,8 +46,7 @@ def eps_of_output(
         ValueError: for a kind that is unknown, or not a reading of the noise, or a
             velocity without slopes.
     """
-    if prediction == "eps":
-        return output
+    check_prediction(prediction)
     if prediction == "x_0":
         return (x - alpha * output) / sigma
     if prediction == "v":
@@ -58,7 +58,7 @@ def eps_of_output(
             raise ValueError(_NO_SLOPES)
         d_alpha, d_sigma = slopes
         return (alpha * output - d_alpha * x) / (alpha * d_sigma - d_alpha * sigma)
-    raise ValueError(_unknown_prediction(prediction))
+    return output
 
 
 def to_eps(
@@ -81,9 +81,8 @@ def from_eps(
     eps: Sample,
 ) -> Sample:
     """Writes predicted (or true) noise as the named kind of output."""
+    check_prediction(prediction)
     a, s = schedule.sqrt_alpha_bar[t], schedule.sigma[t]
-    if prediction == "eps":
-        return eps
     if prediction == "x_0":
         return (x_t - s * eps) / a
     if prediction == "v":
@@ -93,7 +92,7 @@ def from_eps(
         return -eps / s
     if prediction == "velocity":
         raise ValueError(_NO_SLOPES)
-    raise ValueError(_unknown_prediction(prediction))
+    return eps
 
 
 def posterior_mean(
@@ -145,12 +144,6 @@ def check_prediction(prediction: object) -> None:
     Raises:
         ValueError: for any other, with the reason where one is known.
     """
-    if prediction not in get_args(Prediction):
-        raise ValueError(_unknown_prediction(prediction))
-
-
-def _unknown_prediction(prediction: object) -> str:
-    if prediction in NOT_A_SCORE:
-        return f"a {prediction} model cannot be paired: {NOT_A_SCORE[str(prediction)]}"
-    names = ", ".join(get_args(Prediction))
-    return f"unknown prediction {prediction!r}; use one of: {names}"
+    if isinstance(prediction, str) and (why := NOT_A_SCORE.get(prediction)):
+        raise ValueError(f"a {prediction} model cannot be paired: {why}")
+    choose("prediction", prediction, get_args(Prediction))

@@ -3,7 +3,7 @@
 They see only an EpsFn, so a guided model is sampled like any other.
 """
 
-from typing import Literal
+from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,7 @@ from jaxtyping import Array, Int
 from diffreward.diffusion.condition import Condition, pin
 from diffreward.diffusion.process import from_eps, posterior_mean
 from diffreward.diffusion.schedule import Schedule
+from diffreward.names import choose
 from diffreward.types import EpsFn, PRNGKey, Sample, Step
 
 Sampler = Literal["ddpm", "ddim"]
@@ -97,14 +98,12 @@ def sample(
         ValueError: for an unknown method, or fewer evaluations with ``ddpm``.
     """
     num_steps = schedule.num_steps
-    if method == "ddpm":
+    if choose("method", method, get_args(Sampler)) == "ddpm":
         if num_evaluations not in (None, num_steps):
             raise ValueError("ddpm visits every level; use method='ddim' to skip some")
         levels = np.arange(num_steps)[::-1]
-    elif method == "ddim":
-        levels = ddim_levels(num_steps, num_evaluations or num_steps)
     else:
-        raise ValueError(f"unknown method {method!r}; use one of: ddpm, ddim")
+        levels = ddim_levels(num_steps, num_evaluations or num_steps)
     pairs = jnp.asarray(np.stack([levels, np.append(levels[1:], -1)], 1), jnp.int32)
     start_key, chain_key = jax.random.split(key)
 

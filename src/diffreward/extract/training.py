@@ -10,11 +10,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from diffreward import train
 from diffreward.diffusion import Schedule
 from diffreward.extract.source import FitSettings, Source
 from diffreward.learn import equal_parts, init, rows
 from diffreward.reward import Reward
-from diffreward.train import Task, fit, make_optimiser
+from diffreward.train import Task, make_optimiser
 from diffreward.types import Params, PRNGKey
 
 EMA_DECAY = 0.995
@@ -47,7 +48,7 @@ def optimise(
 ) -> Params:
     """Averaged parameters after the steps of the settings, on the host."""
     with tempfile.TemporaryDirectory() as scratch:
-        state = fit(
+        state = train.optimise(
             task,
             make_optimiser(
                 settings.learning_rate,
@@ -60,14 +61,15 @@ def optimise(
             seed=seed,
             workdir=workdir or scratch,
             name=name,
-            population=population,
-            data_axes=data_axes,
-            ema_decay=EMA_DECAY,
-            steps_per_dispatch=min(settings.steps, settings.steps_per_dispatch),
-            log_every=settings.steps_per_dispatch,
-            checkpoint_every=settings.steps,
-            checkpoint_seconds=None if workdir is None else SAVE_SECONDS,
-            progress=settings.progress,
+            members=train.Members(population, data_axes),
+            numerics=train.Numerics(ema_decay=EMA_DECAY),
+            loop=train.Loop(
+                steps_per_dispatch=min(settings.steps, settings.steps_per_dispatch),
+                log_every=settings.steps_per_dispatch,
+                checkpoint_every=settings.steps,
+                checkpoint_seconds=None if workdir is None else SAVE_SECONDS,
+                progress=settings.progress,
+            ),
         )
         return jax.device_get(state.ema_params)
 

@@ -6,13 +6,14 @@ episodes only; windows of one episode are not independent, so sum them first.
 """
 
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 from scipy.stats import kendalltau, rankdata, spearmanr
 
 from diffreward.measures.interval import Interval, bootstrap, paired
+from diffreward.names import choose
 
 Rank = Literal["spearman", "kendall"]
 Episodes = Float[np.ndarray, " episodes"]
@@ -44,7 +45,7 @@ def rank_correlation(
     Raises:
         ValueError: for arguments of unequal length or an unknown kind.
     """
-    measure = _measure(kind)
+    measure = _MEASURES[choose("rank correlation", kind, _MEASURES)]
 
     def correlation(x: np.ndarray, y: np.ndarray) -> float:
         if np.ptp(x) == 0 or np.ptp(y) == 0:
@@ -143,13 +144,7 @@ def mann_whitney(
     return float((mean - (len(positive) + 1) / 2) / len(negative))
 
 
-def _measure(kind: str) -> Callable[..., Any]:
-    if kind == "spearman":
-        return spearmanr
-    if kind == "kendall":
-        return kendalltau
-    names = ", ".join(get_args(Rank))
-    raise ValueError(f"unknown rank correlation {kind!r}; use one of: {names}")
+_MEASURES: dict[str, Callable[..., Any]] = {"spearman": spearmanr, "kendall": kendalltau}
 
 
 def _accuracy(x: np.ndarray, y: np.ndarray, min_gap: float) -> float:

@@ -26,6 +26,7 @@ from diffreward.measures.canonical import (
     map_rows,
     size_of,
 )
+from diffreward.names import choose
 from diffreward.types import PRNGKey
 
 Canonical = Literal["val", "minimal"]
@@ -104,7 +105,7 @@ def starc_distance_table(
         ValueError: for an unknown form, a discount outside [0, 1), or rows that are no
             distribution.
     """
-    check_form(canonical)
+    choose("canonical form", canonical, get_args(Canonical))
 
     def form(rewards: np.ndarray) -> np.ndarray:
         if canonical == "minimal":
@@ -211,17 +212,6 @@ def starc_distance(
     *forms, one, two = map_rows(both, rows, batch_size)
     sizes = size_of(one) / (1 - discount), size_of(two) / (1 - discount)
     return direction_distance(*forms, sizes=sizes)
-
-
-def check_form(canonical: str) -> None:
-    """Refuses an unknown canonical form.
-
-    Raises:
-        ValueError: with the known ones.
-    """
-    if canonical not in get_args(Canonical):
-        names = ", ".join(get_args(Canonical))
-        raise ValueError(f"unknown canonical form {canonical!r}; use one of: {names}")
 
 
 def _mean_reward(rewards: np.ndarray, transition: np.ndarray, discount: float) -> Table:

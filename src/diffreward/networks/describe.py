@@ -9,6 +9,7 @@ from typing import Any
 
 import flax.linen as nn
 
+from diffreward.names import choose
 from diffreward.networks.energy import EnergyDenoiser
 from diffreward.networks.heads import (
     AsTrajectory,
@@ -78,14 +79,11 @@ def build(
         ValueError: for a name or a setting that does not exist, or has another type.
     """
     settings = dict(description)
-    name = settings.pop("name", None)
-    if not isinstance(name, str) or name not in KNOWN:
-        raise ValueError(f"unknown network {name!r}; known are {', '.join(sorted(KNOWN))}")
+    name = choose("network", settings.pop("name", None), KNOWN)
     kinds = _kinds(KNOWN[name])
     blocks = 1
     for key, value in settings.items():
-        if key not in kinds:
-            raise ValueError(f"network {name}: unknown setting {key!r}")
+        choose(f"setting of network {name}", key, kinds)
         if kinds[key] is nn.Module:
             if not isinstance(value, dict):
                 raise ValueError(f"network {name}: {key} must be a network, got {value!r}")

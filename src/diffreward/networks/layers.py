@@ -6,13 +6,14 @@ Parameters start as PyTorch's defaults do: uniform within 1/sqrt(fan_in).
 """
 
 from collections.abc import Callable
-from typing import Literal, get_args
+from typing import Literal
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from diffreward.names import choose
 from diffreward.networks.conv import conv1d, conv1d_down, conv1d_up
 from diffreward.types import Time
 
@@ -70,10 +71,7 @@ def activation_fn(name: str) -> Callable[[Array], Array]:
         ValueError: for an unknown name.
     """
     known = {"mish": mish, "silu": jax.nn.silu, "leaky_relu": leaky_relu}
-    if name not in known:
-        names = ", ".join(get_args(Activation))
-        raise ValueError(f"unknown activation {name!r}; use one of: {names}")
-    return known[name]
+    return known[choose("activation", name, known)]
 
 
 def sinusoidal_embedding(t: Time, dim: int) -> Float[Array, " dim"]:

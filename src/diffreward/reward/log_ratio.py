@@ -21,6 +21,7 @@ from jaxtyping import Array, Bool, Float
 
 from diffreward.diffusion import Condition, pin, q_sample
 from diffreward.diffusion.schedule import Schedule
+from diffreward.names import choose
 from diffreward.reward.pair import Pair
 from diffreward.types import Mask, PRNGKey, Sample
 
@@ -99,14 +100,11 @@ def log_ratio(
         ValueError: for another weighting.
     """
     schedule = pair.schedule
-    if weighting == "integral":
+    if choose("weighting", weighting, get_args(Weighting)) == "integral":
         every = jnp.ones(schedule.num_steps, bool)
         weights = integral_weights(schedule.alpha_bar, every, whole=True)
-    elif weighting == "elbo":
-        weights = elbo_weights(schedule) / schedule.snr
     else:
-        names = ", ".join(get_args(Weighting))
-        raise ValueError(f"unknown weighting {weighting!r}; use one of: {names}")
+        weights = elbo_weights(schedule) / schedule.snr
     condition = None if pinned is None else Condition(pinned, x_0)
     counted = jnp.ones(x_0.shape) if mask is None else mask.astype(x_0.dtype)
     if pinned is not None:

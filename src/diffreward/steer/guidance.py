@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from diffreward.diffusion import Schedule, eps_of_mean, from_eps, posterior_mean
+from diffreward.names import choose
 from diffreward.types import EpsFn, Mask, RewardFn, Scalar
 
 Space = Literal["eps", "mean", "input"]
@@ -49,9 +50,7 @@ def guide(
     Raises:
         ValueError: for an unknown space.
     """
-    if space not in get_args(Space):
-        names = ", ".join(get_args(Space))
-        raise ValueError(f"unknown guidance space {space!r}; use one of: {names}")
+    choose("guidance space", space, get_args(Space))
 
     def gradient(x_t: Array, t: Array) -> Array:
         g = jnp.where(t >= t_stop, scale, 0.0) * jax.grad(reward_fn)(x_t, t)

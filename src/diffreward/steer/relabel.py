@@ -4,6 +4,7 @@ import io
 import json
 import os
 from pathlib import Path
+from typing import get_args
 
 import h5py
 import jax
@@ -12,7 +13,8 @@ import numpy as np
 
 from diffreward.data import Episodes, Normaliser, normalise, transitions, write_hdf5
 from diffreward.files import write_bytes, write_text, writing
-from diffreward.steer.stepwise import Share, ValueFn, check_share
+from diffreward.names import choose
+from diffreward.steer.stepwise import Share, ValueFn
 
 MINARI_VERSION = "0.5.3"
 """Of the layout that is written."""
@@ -43,7 +45,7 @@ def relabel(
     Raises:
         ValueError: if no episode is as long as a window, or for an unknown share.
     """
-    check_share(share)
+    choose("share", share, get_args(Share))
     rows = normalise(normaliser, transitions(episodes))
     counts = np.maximum(episodes.lengths - window + 1, 0)
     if not counts.any():

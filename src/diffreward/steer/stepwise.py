@@ -14,6 +14,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from diffreward.data import Normaliser, normalise
 from diffreward.diffusion import Schedule
+from diffreward.names import choose
 from diffreward.reward import noised_values
 from diffreward.types import PRNGKey, RewardFn, Scalar, Traj
 
@@ -22,17 +23,6 @@ ValueFn = Callable[[Array], Array]
 
 Share = Literal["last", "even"]
 """Who is credited with a window: its last step, or all of its steps alike."""
-
-
-def check_share(share: str) -> None:
-    """Refuses an unknown share.
-
-    Raises:
-        ValueError: with the known ones.
-    """
-    if share not in get_args(Share):
-        names = ", ".join(get_args(Share))
-        raise ValueError(f"unknown share {share!r}; use one of: {names}")
 
 
 def clean_reward(
@@ -88,7 +78,7 @@ def credit_windows(
     Raises:
         ValueError: for an unknown share.
     """
-    check_share(share)
+    choose("share", share, get_args(Share))
     if not values.size:
         raise ValueError(f"no window of {window} steps to credit; give a longer trajectory")
     part = values / window

@@ -2,7 +2,7 @@
 
 import functools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import DTypeLike
 
 from diffreward.train import checkpoint, sharding
 from diffreward.train.estimate import abstract_batch, estimate
 from diffreward.train.record import Recorder, say
+from diffreward.train.settings import Loop, Members, Numerics, Placement
 from diffreward.train.state import Task, TrainState, init_state
 from diffreward.train.step import make_dispatch
 
@@ -23,7 +23,7 @@ class Diverged(RuntimeError):
     """Training met a number that is not finite."""
 
 
-def fit(
+def optimise(
     task: Task,
     tx: optax.GradientTransformation,
     *,
@@ -33,26 +33,14 @@ def fit(
     seed: int,
     workdir: str | Path,
     name: str,
-    population: int | None = None,
-    data_axes: Any = None,
-    frozen_axes: Any = None,
-    ema_decay: float = 0.995,
-    accumulate: int = 1,
-    compute_dtype: DTypeLike | None = None,
-    mesh: jax.sharding.Mesh | None = None,
-    rules: Sequence[sharding.Rule] = (),
-    steps_per_dispatch: int = 50,
-    log_every: int = 100,
-    checkpoint_every: int = 1000,
-    checkpoint_seconds: float | None = None,
-    evaluate: Callable[[TrainState], dict[str, Any]] | None = None,
-    evaluate_every: int = 1000,
-    progress: bool = True,
-    wandb: dict[str, Any] | None = None,
+    members: Members = Members(),
+    numerics: Numerics = Numerics(),
+    placement: Placement = Placement(),
+    loop: Loop = Loop(),
 ) -> TrainState:
     """Trains a task for ``steps`` steps, from its last checkpoint if it has one.
 
-    Steps run in dispatches of ``steps_per_dispatch``; logging, evaluation and
+    Steps run in dispatches of ``loop.steps_per_dispatch``; logging, evaluation and
     checkpoints happen at the first end of a dispatch at or after each multiple of their
     interval, and at the last step. A row holds the mean of the dispatch it ends. The
     ends of dispatches do not depend on where a run was interrupted, so a resumed run
@@ -70,28 +58,10 @@ def fit(
         seed: source of the initial parameters and of every batch and noise.
         workdir: folder for ``metrics.jsonl``, ``tensorboard/`` and ``checkpoint/``.
         name: stage name, for progress and messages.
-        population: number of members trained side by side; None is a single model, with
-            the numbers of member 0.
-        data_axes: which arrays of ``data`` have a leading member axis; see
-            `make_dispatch`.
-        frozen_axes: the same for ``frozen``.
-        ema_decay: see `make_train_step`.
-        accumulate: see `make_train_step`.
-        compute_dtype: see `make_train_step`.
-        mesh: devices; by default one, which suits a single process. Batches are cut over
-            its axis ``data``.
-        rules: how parameters are cut; see `state_shardings`. Replicated by default.
-        steps_per_dispatch: steps per compiled call; a remainder compiles once more.
-        log_every: steps between rows of metrics.
-        checkpoint_every: steps between checkpoints.
-        checkpoint_seconds: a checkpoint is also made at the first end of a dispatch that
-            comes this long after the last. Not with several processes, whose clocks
-            differ.
-        evaluate: maps a state to values to record; it must not keep the state, whose
-            buffers the next dispatch reuses.
-        evaluate_every: steps between evaluations.
-        progress: show progress on stderr.
-        wandb: keyword arguments of ``wandb.init`` to mirror the record there.
+        members: trained side by side; a single model by default.
+        numerics: decay of the average, slices of the batch and dtype of the loss.
+        placement: devices, and how parameters are cut over them.
+        loop: how often is logged, saved and evaluated, and who is told.
 
     Returns:
         The state after ``steps`` steps.
@@ -103,33 +73,29 @@ def fit(
             the stage, the step, the member and the last good checkpoint.
     """
     workdir = Path(workdir)
-    mesh = sharding.make_mesh(1) if mesh is None else mesh
+    population = members.population
+    mesh = sharding.make_mesh(1) if placement.mesh is None else placement.mesh
     feed = data if callable(data) else None
     data = feed(0) if feed else data
-    batch = abstract_batch(task, data, population, data_axes)
-    sharding.check_batch(batch, mesh, accumulate)
+    batch = abstract_batch(task, data, members)
+    sharding.check_batch(batch, mesh, numerics.accumulate)
     init_key, run_key = jax.random.split(jax.random.key(seed))
     init = lambda key: init_state(task.init, tx, key, population)
     abstract = jax.eval_shape(init, init_key)
-    placement = sharding.state_shardings(
-        abstract, mesh, rules, population=population is not None
+    places = sharding.state_shardings(
+        abstract, mesh, placement.rules, population=population is not None
     )
-    lift = {
-        "population": population,
-        "data_axes": data_axes,
-        "frozen_axes": frozen_axes,
-    }
     run = {"seed": seed, "population": population}
 
     with checkpoint.open_checkpoints(workdir / "checkpoint") as manager:
         wanted = jax.tree.map(
             lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
             abstract,
-            placement,
+            places,
         )
         state = checkpoint.restore(manager, wanted, run)
         if state is None:
-            state = jax.jit(init, out_shardings=placement)(init_key)
+            state = jax.jit(init, out_shardings=places)(init_key)
         step = start = int(state.step)
         if start > steps:
             raise ValueError(
@@ -137,28 +103,24 @@ def fit(
                 "ask for more steps or use another workdir"
             )
         if start == steps:
-            if progress:
+            if loop.progress:
                 say(f"{name}: already finished at step {steps}")
             return state
 
-        if progress:
-            cost = estimate(task, tx, data=data, frozen=frozen, **lift)
+        if loop.progress:
+            cost = estimate(task, tx, data=data, frozen=frozen, members=members)
             _announce(name, start, steps, cost)
         replicated = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
         fed = data
         data, frozen = jax.device_put((data, frozen), replicated)
-        dispatch = make_dispatch(
-            task,
-            tx,
-            mesh=mesh,
-            shardings=placement,
-            ema_decay=ema_decay,
-            accumulate=accumulate,
-            compute_dtype=compute_dtype,
-            **lift,
-        )
+        dispatch = make_dispatch(task, tx, numerics, members, mesh=mesh, shardings=places)
         with Recorder(
-            workdir, name, start=start, steps=steps, progress=progress, wandb=wandb
+            workdir,
+            name,
+            start=start,
+            steps=steps,
+            progress=loop.progress,
+            wandb=loop.wandb,
         ) as recorder:
 
             def settle(before: int, after: int, metrics: dict[str, jax.Array]) -> None:
@@ -166,18 +128,20 @@ def fit(
                 values = jax.device_get(metrics)
                 _check_finite(name, before, values, manager)
                 recorder.advance(after, values["loss"])
-                if _due(log_every, before, after, steps):
+                if _due(loop.log_every, before, after, steps):
                     del values["finite"]
                     means = {k: v.mean(0, dtype=np.float64) for k, v in values.items()}
                     recorder.write(after, means, "train")
 
             unsettled, saved = None, time.monotonic()
-            patience = checkpoint_seconds if jax.process_count() == 1 else None
+            patience = loop.checkpoint_seconds if jax.process_count() == 1 else None
             while step < steps:
                 before = step
                 if feed and (fresh := feed(before)) is not fed:
                     fed, data = fresh, jax.device_put(fresh, replicated)
-                step = min(before - before % steps_per_dispatch + steps_per_dispatch, steps)
+                step = min(
+                    (before // loop.steps_per_dispatch + 1) * loop.steps_per_dispatch, steps
+                )
                 state, metrics = dispatch(
                     state, run_key, data, frozen, length=step - before
                 )
@@ -185,8 +149,9 @@ def fit(
                 if unsettled is not None:
                     settle(*unsettled)
                 unsettled = (before, step, metrics)
-                probe = evaluate if _due(evaluate_every, before, step, steps) else None
-                saving = _due(checkpoint_every, before, step, steps) or (
+                probing = _due(loop.evaluate_every, before, step, steps)
+                probe = loop.evaluate if probing else None
+                saving = _due(loop.checkpoint_every, before, step, steps) or (
                     patience is not None and time.monotonic() - saved >= patience
                 )
                 if probe or saving:

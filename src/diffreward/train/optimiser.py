@@ -1,11 +1,10 @@
 """The optimiser of every stage: clipped Adam with a warmed-up schedule."""
 
-import difflib
-
 import jax
 import jax.numpy as jnp
 import optax
 
+from diffreward.names import choose
 from diffreward.types import Params
 
 SCHEDULES = ("constant", "cosine")
@@ -22,9 +21,7 @@ def learning_rate_schedule(
     Raises:
         ValueError: for an unknown schedule, or a warm-up as long as the run.
     """
-    if schedule not in SCHEDULES:
-        near = difflib.get_close_matches(schedule, SCHEDULES, n=1, cutoff=0.0)[0]
-        raise ValueError(f"unknown schedule {schedule!r}; did you mean {near!r}?")
+    choose("schedule", schedule, SCHEDULES)
     if not 0 <= warmup < steps:
         raise ValueError(
             f"warmup of {warmup} does not fit a run of {steps} steps; use 0 to {steps - 1}"

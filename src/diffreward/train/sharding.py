@@ -3,7 +3,6 @@
 One device is a mesh of size one and runs the same code.
 """
 
-import difflib
 import math
 import re
 from collections.abc import Sequence
@@ -13,6 +12,8 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
+
+from diffreward.names import nearest
 
 Rule = tuple[str, P]
 """A regular expression over the path of an array, and how that array is cut."""
@@ -66,9 +67,9 @@ def state_shardings(
     names = [path_name(path) for path, _ in leaves]
     for pattern, _ in rules:
         if not any(re.search(pattern, name) for name in names):
-            near = difflib.get_close_matches(pattern, names, n=1, cutoff=0.0)[0]
             raise ValueError(
-                f"sharding rule {pattern!r} matches no array; the nearest path is {near!r}"
+                f"sharding rule {pattern!r} matches no array; the nearest path is "
+                f"{nearest(pattern, names)!r}"
             )
     lead = (None,) if population else ()
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import DTypeLike
 
+from diffreward.train.settings import Members, Numerics
 from diffreward.train.sharding import constrain_batch
 from diffreward.train.state import MEMBER_AXES, Task, TrainState
 from diffreward.types import Metrics, Params, PRNGKey
@@ -18,24 +19,14 @@ TrainStep = Callable[[TrainState, Any, PRNGKey, Any], tuple[TrainState, Metrics]
 def make_train_step(
     loss: Callable[..., tuple[jax.Array, Metrics]],
     tx: optax.GradientTransformation,
-    *,
-    ema_decay: float,
-    accumulate: int = 1,
-    compute_dtype: DTypeLike | None = None,
+    numerics: Numerics,
 ) -> TrainStep:
     """Builds ``(state, frozen, key, batch) -> (state, metrics)``.
 
     Args:
         loss: maps (params, frozen, key, batch) to a scalar and a dict of metrics.
         tx: optimiser; it sees float32 gradients and float32 parameters.
-        ema_decay: decay d of the average, warmed up as min(d, (1 + n) / (10 + n)) over
-            the n updates already done.
-        accumulate: number of slices the batch is cut into, one after the other, to save
-            memory. Their gradients are averaged, so for a loss that is a mean over
-            examples the update is that of the whole batch; slice i sees the key
-            ``fold_in(key, i)``.
-        compute_dtype: dtype the floating parameters are cast to on their way into the
-            loss. Networks that take their dtype from their parameters compute in it.
+        numerics: decay of the average, slices of the batch and dtype of the loss.
 
     Returns:
         The step. Its metrics are those of the loss and ``loss``, ``grad_norm`` and
@@ -43,14 +34,14 @@ def make_train_step(
     """
 
     def cast_loss(params: Params, frozen: Any, key: PRNGKey, batch: Any):
-        if compute_dtype is not None:
-            params = _cast_floats(params, compute_dtype)
+        if numerics.compute_dtype is not None:
+            params = _cast_floats(params, numerics.compute_dtype)
         value, metrics = loss(params, frozen, key, batch)
         return value.astype(jnp.float32), metrics
 
     grad_fn = jax.value_and_grad(cast_loss, has_aux=True)
-    if accumulate > 1:
-        grad_fn = _in_slices(grad_fn, accumulate)
+    if numerics.accumulate > 1:
+        grad_fn = _in_slices(grad_fn, numerics.accumulate)
 
     def train_step(
         state: TrainState, frozen: Any, key: PRNGKey, batch: Any
@@ -62,7 +53,7 @@ def make_train_step(
         params = optax.apply_updates(state.params, updates)
 
         n = state.step.astype(jnp.float32)
-        decay = jnp.minimum(ema_decay, (1 + n) / (10 + n))
+        decay = jnp.minimum(numerics.ema_decay, (1 + n) / (10 + n))
         ema_params = optax.incremental_update(params, state.ema_params, 1 - decay)
 
         grad_norm = optax.tree.norm(grads)
@@ -76,13 +67,11 @@ def make_train_step(
 def make_dispatch(
     task: Task,
     tx: optax.GradientTransformation,
+    numerics: Numerics,
+    members: Members,
     *,
     mesh: jax.sharding.Mesh,
     shardings: TrainState,
-    population: int | None = None,
-    data_axes: Any = None,
-    frozen_axes: Any = None,
-    **step_options: Any,
 ) -> Callable[..., tuple[TrainState, Metrics]]:
     """Compiles ``(state, key, data, frozen, length=n) -> (state, metrics)``: n steps.
 
@@ -93,18 +82,15 @@ def make_dispatch(
     Args:
         task: what is trained.
         tx: optimiser.
+        numerics: see `make_train_step`.
+        members: trained side by side by one ``vmap``.
         mesh: devices; see `make_mesh`.
         shardings: where every array of the state lives.
-        population: number of members, trained side by side by one ``vmap``.
-        data_axes: ``vmap`` axes of ``data``: None is shared, 0 has one entry per
-            member; a pytree prefix mixes the two.
-        frozen_axes: the same for ``frozen``.
-        step_options: keyword arguments of `make_train_step`.
 
     Returns:
         The compiled function; every metric is stacked over the n steps first.
     """
-    train_step = make_train_step(task.loss, tx, **step_options)
+    train_step = make_train_step(task.loss, tx, numerics)
 
     def member_step(state: TrainState, data: Any, frozen: Any, key: PRNGKey):
         draw_key, loss_key = jax.random.split(key)
@@ -112,12 +98,13 @@ def make_dispatch(
         return train_step(state, frozen, loss_key, batch)
 
     def step(state: TrainState, data: Any, frozen: Any, key: PRNGKey):
-        if population is None:
+        if members.population is None:
             return member_step(state, data, frozen, jax.random.fold_in(key, 0))
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(population))
+        indices = jnp.arange(members.population)
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, indices)
         return jax.vmap(
             member_step,
-            in_axes=(MEMBER_AXES, data_axes, frozen_axes, 0),
+            in_axes=(MEMBER_AXES, members.data_axes, members.frozen_axes, 0),
             out_axes=(MEMBER_AXES, 0),
         )(state, data, frozen, keys)
 
