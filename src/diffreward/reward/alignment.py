@@ -15,6 +15,7 @@ from diffreward.reward.pair import Pair, posterior_means, relative_score
 from diffreward.types import Mask, Metrics, RewardFn, Sample, Scalar, Step
 
 Preset = Literal["score", "paper"]
+"""Which target a reward is aligned with; see :func:`align`."""
 
 
 class Alignment(NamedTuple):

@@ -16,6 +16,7 @@ from diffreward.diffusion import Schedule, eps_of_mean, from_eps, posterior_mean
 from diffreward.types import EpsFn, Mask, RewardFn, Scalar
 
 Space = Literal["eps", "mean", "input"]
+"""Where the gradient of a reward is added: to the noise, the mean, or the input."""
 
 
 def guide(
