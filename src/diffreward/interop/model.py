@@ -35,8 +35,8 @@ def load_model(path: str | Path, copy: str | None = None) -> ForeignModel:
 
     Args:
         path: of the file or folder.
-        copy: of a checkpoint that holds several: of a file its name, by default the averaged
-            one; of a folder the variant of its weights, by default the main one.
+        copy: of a checkpoint that holds several: of a file its name, by default the
+            averaged one; of a folder the variant of its weights, by default the main one.
 
     Raises:
         ValueError: if it is neither, is damaged, or has no noise schedule.
