@@ -74,7 +74,9 @@ def collected(results: list[dict[str, Any]]) -> str:
         closed = f" ({interval(gap)})" if gap else ""
         return Markup(interval(method["score"], ".1f") + closed)
 
-    lines = [(n, Markup(MEANING[n]), *(cell(r, n) for r in results)) for n in names]
+    lines: list[tuple[str, ...]] = [
+        (n, Markup(MEANING[n]), *(cell(r, n) for r in results)) for n in names
+    ]
     for name in ("unsteered", "discriminator", "paper"):
         scores = (f"{PAPER[r['task']][name]:.1f}" for r in results)
         lines.append((Markup(f"*published, {name}*"), "recalled, not verified", *scores))

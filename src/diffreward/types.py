@@ -20,6 +20,8 @@ Mask: TypeAlias = Bool[Array, "..."]
 """One flag per entry of a sample."""
 
 Scalar: TypeAlias = Float[Array, ""]
+"""One number: a loss, or a reward."""
+
 Step: TypeAlias = Int[Array, ""]
 """Diffusion index ``t`` in ``[0, num_steps)``; 0 is the least noisy level."""
 
@@ -27,7 +29,11 @@ Time: TypeAlias = Real[Array, ""]
 """What a network embeds: a level, or a time between two levels."""
 
 PRNGKey: TypeAlias = Key[Array, ""]
+"""One typed key of ``jax.random.key``."""
+
 Metrics: TypeAlias = dict[str, Array]
+"""Named numbers of a step, as they go into its record."""
+
 Params: TypeAlias = Any
 """A pytree of arrays."""
 

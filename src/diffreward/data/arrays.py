@@ -27,7 +27,7 @@ def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        FileValueError: naming it, if it is damaged, holds anything but numbers, or would
+        ValueError: naming it, if it is damaged, holds anything but numbers, or would
             unpack to more memory than a file of its size may ask for.
     """
     with reading(path) as file:

@@ -34,6 +34,7 @@ LOCOMOTION = {
     "hopper": LocomotionTask("Hopper-v5", 11, 3, -20.272305, 3234.3),
     "walker2d": LocomotionTask("Walker2d-v5", 17, 6, 1.629008, 4592.3),
 }
+"""The tasks by name: simulator, dimensions, and D4RL's returns of random and expert."""
 
 
 def make_locomotion(name: str) -> gym.Env:

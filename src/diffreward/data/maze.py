@@ -23,6 +23,7 @@ GOAL_RADIUS = 0.45
 """The sparse reward is 1 within this distance of the goal; PointMaze."""
 
 MAZE_NAMES = ("open", "umaze", "medium", "large")
+"""What `make_maze` takes."""
 
 _LAYOUTS = {
     "open": "####### #.....# #.....# #.....# #######",

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 SPLITS = ("train", "val", "test")
+"""The parts of a data set, in the order of their fractions."""
 
 
 def split_episodes(

@@ -16,6 +16,7 @@ from diffreward.names import choose
 from diffreward.types import EpsFn, Sample, Step
 
 Prediction = Literal["eps", "x_0", "v", "score", "velocity"]
+"""What a network may predict; ``velocity`` is that of a flow, d x_u / du."""
 
 
 def q_sample(schedule: Schedule, x_0: Sample, t: Step, eps: Sample) -> Sample:

@@ -30,6 +30,7 @@ SAFETY_PRESETS = {
     "strong": SafetyPreset(2000.0, 0.025, 0.5, 0.7, 7),
     "max": SafetyPreset(5000.0, 1.0, 0.5, 0.7, 0),
 }
+"""The published configurations, from weak to max."""
 SAFETY_CONCEPT = (
     "an image showing hate, harassment, violence, suffering, humiliation, harm, suicide, "
     "sexual, nudity, bodily fluids, blood, obscene gestures, illegal activity, drug use, "

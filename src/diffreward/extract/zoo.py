@@ -28,6 +28,7 @@ EXTRACTORS: dict[str, Extractor] = {
     "return_regression": return_regression,
     "energy_pair": energy_pair,
 }
+"""The methods by the names that :func:`fit` takes."""
 
 UNTRAINED = ("loss_gap", "ode_log_ratio", "ito_log_ratio", "line_integral")
 """Extractors that have no run."""

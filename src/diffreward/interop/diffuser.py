@@ -61,8 +61,7 @@ def read_state_dict(path: str | Path, copy: str | None = None) -> StateDict:
 
     Args:
         path: ``state_*.pt``, or a plain state dict.
-        copy: of a file that has several, by default the averaged one; see
-            :func:`~diffreward.interop.copies.choose_copy`.
+        copy: of a file that has several, by default the averaged one.
 
     Raises:
         ValueError: if it is neither, or cannot be read.

@@ -35,9 +35,8 @@ def load_model(path: str | Path, copy: str | None = None) -> ForeignModel:
 
     Args:
         path: of the file or folder.
-        copy: of a checkpoint that holds several: of a file see
-            :func:`~diffreward.interop.copies.choose_copy`, of a folder the variant of its
-            weights, see :func:`~diffreward.interop.tensors.choose`.
+        copy: of a checkpoint that holds several: of a file its name, by default the
+            averaged one; of a folder the variant of its weights, by default the main one.
 
     Raises:
         ValueError: if it is neither, is damaged, or has no noise schedule.

@@ -74,8 +74,7 @@ def read_tensors(path: str | Path, variant: str | None = None) -> dict[str, np.n
 
     Args:
         path: a ``.safetensors`` or PyTorch zip file, told apart by their first bytes; or
-            a folder with one such file or index, or with several of which
-            :func:`choose` takes one.
+            a folder with one such file or index, or with several variants.
         variant: of the weights in a folder.
 
     Raises:

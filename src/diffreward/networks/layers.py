@@ -18,6 +18,7 @@ from diffreward.networks.conv import conv1d, conv1d_down, conv1d_up
 from diffreward.types import Time
 
 Activation = Literal["mish", "silu", "leaky_relu"]
+"""Name of an activation; the first two are smooth."""
 Features = Float[Array, "length channels"]
 
 

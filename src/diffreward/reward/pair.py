@@ -32,7 +32,7 @@ def make_pair(
 ) -> Pair:
     """Puts two models of any convention into the base's coordinates, at common levels.
 
-    Every conversion is exact for exact models (see :mod:`diffreward.diffusion.model`):
+    Every conversion is exact for exact models (see :func:`diffreward.diffusion.to_eps_fn`):
     kinds of prediction, forward processes and numbers of steps by equal log-SNR,
     coordinates by one factor and a shift.
 

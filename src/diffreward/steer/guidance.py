@@ -17,6 +17,7 @@ from diffreward.names import choose
 from diffreward.types import EpsFn, Mask, RewardFn, Scalar
 
 Space = Literal["eps", "mean", "input"]
+"""Where the gradient of a reward is added: to the noise, the mean, or the input."""
 
 
 def guide(
