@@ -1,6 +1,5 @@
 """Runs of extract: whose they are, how they go on, what they leave."""
 
-import json
 import random
 import shutil
 import subprocess
@@ -54,11 +53,9 @@ def unbroken(inputs, quick):
 
 
 def bits(folder):
-    """Every byte of a card but the seconds that it cost."""
-    card = json.loads((folder / "card.json").read_text())
-    del card["cost"]
-    rest = [p for p in folder.rglob("*") if p.is_file() and p.name != "card.json"]
-    return card, {str(p.relative_to(folder)): p.read_bytes() for p in rest}
+    """Every byte of a card."""
+    found = [p for p in folder.rglob("*") if p.is_file()]
+    return {str(p.relative_to(folder)): p.read_bytes() for p in found}
 
 
 def stop(*_, **__):

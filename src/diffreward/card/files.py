@@ -112,7 +112,8 @@ def save(
         "weights_sha256": weights,
         "score_sha256": None if source is None else _digest(contents[PROGRAM]),
         "provenance": dict(provenance or {}),
-        "cost": dict(reward.cost),
+        # Seconds are of a machine and of one call: the same run makes the same bytes.
+        "cost": {k: v for k, v in reward.cost.items() if k != "seconds"},
         "measures": {k: _known(v) for k, v in (measures or {}).items()},
         "limits": limits,
         "figures": pictures,

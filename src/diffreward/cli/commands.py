@@ -136,7 +136,8 @@ def _extract(args: argparse.Namespace, work: Path) -> None:
         seed=args.seed,
     )
     figure = found.draw(work)
-    reward.save(
+    card.save(
+        reward,
         args.out,
         samples.shape,
         provenance=provenance,
