@@ -116,12 +116,12 @@ def check_model(section: ConfigDict) -> None:
 
 
 def check_window(section: ConfigDict, name: str, horizon: int) -> None:
-    """Refuses windows of a reward that do not tile the horizon."""
+    """Refuses windows of a reward that do not tile the horizon; 0 is all of it."""
     at_least(section, name, window=0)
-    if horizon % (section.window or horizon):
+    if section.window and horizon % section.window:
         raise ValueError(
             f"{name}.window={section.window} does not divide model.horizon={horizon}; "
-            "choose a divisor"
+            "choose a divisor, or 0 for the whole horizon"
         )
 
 

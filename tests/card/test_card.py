@@ -288,6 +288,11 @@ def network(**settings):
     return describe(InnerProductReward(TrajectoryMLP(16, 2))) | {"net": inner}
 
 
+def windows(window):
+    """A network as a card describes it, on windows of so many steps."""
+    return describe(WindowReward(SingleStepRewardMLP((8, 4), window), window))
+
+
 DAMAGE = {
     "nan": (not_finite, "head/bias holds a number that is not finite"),
     "levels": (more_levels, "scales for 6 noise levels, the weights have 9"),
@@ -295,6 +300,9 @@ DAMAGE = {
     "deeper": (lambda f: edit(f, network=network(depth=100)), "100 blocks, but the wei"),
     "wide": (lambda f: edit(f, network=network(width=10**9)), "width is more than the"),
     "negative": (lambda f: edit(f, network=network(depth=-1)), "depth cannot be -1"),
+    "no width": (lambda f: edit(f, network=network(width=0)), "width cannot be 0"),
+    "no window": (lambda f: edit(f, network=windows(0)), "window cannot be 0"),
+    "odd window": (lambda f: edit(f, network=windows(3)), "not a multiple of window 3"),
     "a yes": (lambda f: edit(f, network=network(depth=True)), "depth cannot be True"),
     "parent": (
         lambda f: edit(f, network=network(parent="x")),

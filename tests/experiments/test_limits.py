@@ -86,7 +86,7 @@ def test_every_training_section_is_checked(stage, key, value, words):
         ("rewards.batch_size", 3, "split over 4 sets"),
         ("discriminator.batch_size", 1, r"discriminator\.batch_size"),
         ("rewards.window", 3, "does not divide"),
-        ("rewards.window", 99, "does not divide"),
+        ("rewards.window", 99, "or 0 for the whole horizon"),
         ("rewards.window", -1, "window is -1"),
         ("model.horizon", 0, r"model\.horizon is 0"),
         ("model.num_steps", 0, r"model\.num_steps is 0"),

@@ -88,8 +88,11 @@ def test_windows_are_contiguous_or_strided_as_published():
         np.testing.assert_array_equal(
             split_windows(x, window), split_windows(x, window, strided=True)
         )
-    with pytest.raises(ValueError, match="horizon 6 is not a multiple of window 4"):
-        split_windows(x, 4)
+    for window in (4, 0, -2, 12):
+        with pytest.raises(
+            ValueError, match=f"horizon 6 is not a multiple of window {window}"
+        ):
+            split_windows(x, window)
 
 
 @pytest.mark.parametrize("strided", [False, True])

@@ -6,6 +6,7 @@ from urllib.parse import quote
 
 from diffreward import card
 from diffreward.report import Markup, markdown
+from diffreward.reward import UNITS
 from diffreward.text import markdown_code, markdown_text
 
 NAMES = {
@@ -31,7 +32,7 @@ def page(folder: str | Path) -> str:
     rows: list[list[Any]] = [
         [NAMES[name], value] for name, value in about["measures"].items() if name in NAMES
     ]
-    units = card.UNITS[about["units"]]
+    units = UNITS[about["units"]]
     lines = [
         f"# Reward card: {markdown_text(folder.resolve().name)}",
         "",

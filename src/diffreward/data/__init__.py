@@ -16,6 +16,7 @@ from diffreward.data.episodes import (
     first_transitions,
     select,
     transitions,
+    with_returns,
 )
 from diffreward.data.hdf5 import write_hdf5
 from diffreward.data.locomotion import (
@@ -170,4 +171,5 @@ __all__ = [
     "write_array",
     "write_arrays",
     "read_file",
+    "with_returns",
 ]

@@ -104,7 +104,7 @@ def train_reward(
         data: pytree of arrays batches are drawn from.
         sample: one sample, for the shapes.
         schedule: noise levels.
-        units: of the reward, see ``card.UNITS``.
+        units: of the reward, see ``reward.UNITS``.
         evaluations: of any network, per sample of a batch.
     """
     began = time.perf_counter()

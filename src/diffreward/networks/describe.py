@@ -48,6 +48,8 @@ KNOWN: dict[str, Any] = {
         WindowReward,
     )
 }
+ABSENT = ("depth", "time_width")
+"""Sizes that may be 0: no such layer; a window or a width of 0 is none."""
 
 
 def describe(network: Any) -> dict[str, Any]:
@@ -92,7 +94,7 @@ def build(
                 raise ValueError(f"network {name}: {key} cannot be {value['name']}")
             continue
         settings[key] = value = tuple(value) if isinstance(value, list) else value
-        if not _is(value, kinds[key]):
+        if not _is(value, kinds[key], least=0 if key in ABSENT else 1):
             raise ValueError(f"network {name}: {key} cannot be {value!r}"[:200])
         if key == "scales":
             continue
@@ -121,22 +123,22 @@ def _kinds(network: Any) -> dict[str, Any]:
     return {name: hints[name] for name in names if name not in HIDDEN}
 
 
-def _is(value: Any, kind: Any) -> bool:
-    """Whether a setting has its type; whole numbers are never negative."""
+def _is(value: Any, kind: Any, least: int) -> bool:
+    """Whether a setting has its type; whole numbers are ``least`` or more."""
     options, origin = typing.get_args(kind), typing.get_origin(kind)
     if origin in (typing.Union, types.UnionType):
-        return any(_is(value, option) for option in options)
+        return any(_is(value, option, least) for option in options)
     if origin is typing.Literal:
         return isinstance(value, str) and value in options
     if origin is not None:
         return (
             isinstance(value, tuple)
             and len(value) > 0
-            and all(_is(part, options[0]) for part in value)
+            and all(_is(part, options[0], least) for part in value)
         )
     if kind is float:
         return type(value) in (int, float) and math.isfinite(value)
-    return type(value) is kind and (kind is not int or value >= 0)
+    return type(value) is kind and (kind is not int or value >= least)
 
 
 HIDDEN = ("parent", "name")

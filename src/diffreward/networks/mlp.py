@@ -144,7 +144,7 @@ def split_windows(
         ValueError: if the horizon is not a multiple of the window.
     """
     horizon, dim = x.shape
-    if horizon % window:
+    if window < 1 or horizon % window:
         raise ValueError(
             f"horizon {horizon} is not a multiple of window {window}; "
             "choose a window that divides it"
