@@ -13,7 +13,7 @@ from diffreward import data as d
 from diffreward import measures
 from diffreward.diffusion import ddim_levels
 from diffreward.learn import RecordedReward
-from diffreward.reward import noised_values
+from diffreward.reward import level_values
 from diffreward.types import Params
 from experiments.images import records as image_records
 from experiments.images.pair import ImagePair
@@ -42,8 +42,8 @@ def make_profile(
     def value(x_0: Array, context: tuple[Array, ...]) -> Array:
         rho = reward.reward_fn(params, *context)
         # One level at a time: networks of images are large.
-        at = lambda row: noised_values(rho, pair.schedule, x_0, *row).mean()
-        return jax.lax.map(at, (jnp.asarray(levels)[:, None], eps[:, None]))
+        at = lambda row: level_values(rho, pair.schedule, x_0, *row).mean()
+        return jax.lax.map(at, (jnp.asarray(levels), eps))
 
     batched = jax.jit(jax.vmap(value))
 

@@ -46,7 +46,7 @@ from diffreward.reward.record import (
     score_samples,
     score_units,
 )
-from diffreward.reward.values import noised_values
+from diffreward.reward.values import level_values, noised_values
 
 __all__ = [
     "OBJECTIVES",
@@ -60,6 +60,7 @@ __all__ = [
     "align_means",
     "align_scores",
     "network_reward",
+    "level_values",
     "noised_values",
     "score",
     "score_samples",

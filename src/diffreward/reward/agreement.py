@@ -17,7 +17,7 @@ from scipy.stats import bootstrap, spearmanr
 
 from diffreward.reward.log_ratio import log_ratio
 from diffreward.reward.pair import Pair
-from diffreward.reward.values import noised_values
+from diffreward.reward.values import level_values
 from diffreward.types import Mask, PRNGKey, RewardFn, Sample, Scalar, Step
 
 Triple = tuple[float, float, float]
@@ -62,7 +62,7 @@ def paired_values(
     keys = jax.random.split(reward_key, num_noises)
     eps = jax.vmap(lambda k: jax.random.normal(k, x_0.shape))(keys)
     t = jnp.asarray(level, jnp.int32)
-    values = noised_values(reward_fn, pair.schedule, x_0, t[None], eps[None], pinned=pinned)
+    values = level_values(reward_fn, pair.schedule, x_0, t, eps, pinned=pinned)
     return values.mean(), ratio
 
 

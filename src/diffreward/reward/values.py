@@ -4,7 +4,7 @@ import jax
 from jaxtyping import Array, Float, Int
 
 from diffreward.diffusion import Condition, Schedule, pin, q_sample
-from diffreward.types import Mask, RewardFn, Sample
+from diffreward.types import Mask, RewardFn, Sample, Step
 
 
 def noised_values(
@@ -30,10 +30,23 @@ def noised_values(
         eps: standard normal noises of every level.
         pinned: conditioned entries; they stay clean.
     """
+    at = lambda t, eps: level_values(reward_fn, schedule, x_0, t, eps, pinned=pinned)
+    return jax.vmap(at)(levels, eps)
+
+
+def level_values(
+    reward_fn: RewardFn,
+    schedule: Schedule,
+    x_0: Sample,
+    t: Step,
+    eps: Float[Array, "noises ..."],
+    *,
+    pinned: Mask | None = None,
+) -> Float[Array, " noises"]:
+    """:func:`noised_values` of one level."""
     condition = None if pinned is None else Condition(pinned, x_0)
 
-    def value(t: Array, noise: Array) -> Array:
+    def value(noise: Array) -> Array:
         return reward_fn(pin(q_sample(schedule, x_0, t, noise), condition), t)
 
-    over_noises = jax.vmap(value, in_axes=(None, 0))
-    return jax.vmap(over_noises)(levels, eps)
+    return jax.vmap(value)(eps)
