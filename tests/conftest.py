@@ -30,6 +30,11 @@ def _forget_programs():
     gc.collect()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whole experiments come first: one begun last would leave a core idle."""
+    items.sort(key=lambda item: "experiments" not in item.path.parts)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item):
     """A test skipped for want of PyTorch fails if `make parity` would not run it."""
