@@ -2,6 +2,7 @@
 
 import gc
 import os
+import subprocess
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Compiling takes longer than computing here: no optimisations, loops of LLVM instead of
@@ -36,8 +37,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item):
-    """A test skipped for want of PyTorch fails if `make parity` would not run it."""
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo):
+    """Failed children say why; skipped for want of PyTorch fails outside `make parity`."""
+    error = call.excinfo and call.excinfo.value
+    if isinstance(error, subprocess.CalledProcessError):
+        error.add_note(f"stdout: {error.stdout}\nstderr: {error.stderr}")
     report = yield
     wanted = "No module named 'torch'" in str(report.longrepr)
     if report.skipped and wanted and item.get_closest_marker("parity") is None:
