@@ -5,6 +5,7 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from diffreward.networks import UnetReward, ValueUnet
+from tests.networks.reference import random_params
 
 T = jnp.int32(7)
 
@@ -35,7 +36,7 @@ def test_forward_equals_the_published_layers_in_torch():
     torch = pytest.importorskip("torch")
     net = ValueUnet(8, (1, 2))
     x = jax.random.normal(jax.random.key(1), (16, 16, 4))
-    params = jax.jit(net.init)(jax.random.key(0), x, T)
+    params = net.init(jax.random.key(0), x, T)
     noise = lambda p: p + 0.1 * jax.random.normal(jax.random.key(p.size), p.shape)
     params = jax.tree.map(noise, params)
     flat = flatten_dict(params["params"], sep="/")
@@ -81,7 +82,7 @@ def test_forward_equals_the_published_layers_in_torch():
     for i in range(3):
         h = f.silu(conv(h, f"pool_{i}", stride=2))
     want = linear(torch.cat([h.reshape(-1), emb]), "head")[0]
-    np.testing.assert_allclose(jax.jit(net.apply)(params, x, T), want, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(net.apply(params, x, T), want, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("prompt", [False, True])
@@ -89,7 +90,7 @@ def test_unet_reward_is_smooth_in_the_image(prompt):
     net = UnetReward((8, 16), prompt=prompt)
     x = jax.random.normal(jax.random.key(1), (8, 8, 4))
     context = (jax.random.normal(jax.random.key(2), (5, 12)),) if prompt else ()
-    params = jax.jit(net.init)(jax.random.key(0), x, T, *context)
+    params = random_params(net, x, T, *context)
     rho = jax.jit(lambda x: net.apply(params, x, T, *context))
     v = jax.random.normal(jax.random.key(3), x.shape)
     gradient, curved = jax.jit(lambda x: jax.jvp(jax.grad(rho), (x,), (v,)))(x)
@@ -105,7 +106,7 @@ def test_a_prompt_changes_the_reward_and_is_asked_for():
     net = UnetReward((8, 16), prompt=True)
     x = jax.random.normal(jax.random.key(1), (8, 8, 4))
     one, other = jax.random.normal(jax.random.key(2), (2, 5, 12))
-    params = jax.jit(net.init)(jax.random.key(0), x, T, one)
+    params = random_params(net, x, T, one)
     a, b = jax.jit(jax.vmap(lambda c: net.apply(params, x, T, c)))(jnp.stack([one, other]))
     assert abs(a - b) > 1e-4
     with pytest.raises(ValueError, match="conditioned on a prompt"):
