@@ -409,7 +409,7 @@ def test_programs_and_figures_are_held_against_the_card(tmp_path):
         text=True,
         check=False,
     )
-    assert (done.returncode, done.stdout) == (1, "")
+    assert (done.returncode, done.stdout) == (1, ""), done.stderr
     assert re.fullmatch(r"error: .* is not the file this program .*\n", done.stderr)
 
 

@@ -95,10 +95,10 @@ def run(*argv, **environment):
 
 def test_notebooks_and_machines_without_the_device(tmp_path):
     done = run("report", str(tmp_path), MPLBACKEND="module://none.of.these")
-    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
     assert "is no reward card" in done.stderr
     done = run("report", str(tmp_path), JAX_PLATFORMS="cuda")
-    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
     assert "error: JAX_PLATFORMS=cuda" in done.stderr
 
 

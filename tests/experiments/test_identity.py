@@ -81,6 +81,6 @@ def test_the_home_folder_is_found_after_an_equals_sign(tmp_path):
         capture_output=True,
         text=True,
     )
-    assert done.returncode == 1
+    assert done.returncode == 1, done.stderr
     assert f"error: {tmp_path}/home/x/base/config.json is not valid JSON" in done.stderr
     assert not (tmp_path / "~").exists()
