@@ -110,6 +110,8 @@ def link_code(app: Sphinx, doctree: nodes.document) -> None:
 
 def target_of(code: str) -> str | None:
     """The full name of a public name in code like ``reward.align(..., "paper")``."""
+    if code in public.modules():
+        return code
     match = re.fullmatch(r"(?:diffreward\.)?(\w+)\.(\w+)(?:\(.*\))?", code)
     if match is None or f"diffreward.{match[1]}" not in public.modules():
         return None

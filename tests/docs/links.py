@@ -21,9 +21,7 @@ def broken(page: Path) -> list[str]:
 def leads(page: Path, target: str) -> bool:
     """Whether a relative link arrives."""
     name, _, heading = target.partition("#")
-    # A page of the site may be linked without its suffix.
     path = page.parent / name if name else page
-    path = path if path.exists() else path.with_name(f"{path.name}.md")
     return path.exists() and (not heading or heading in anchors(path))
 
 
