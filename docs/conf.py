@@ -44,6 +44,8 @@ toc_object_entries_show_parents = "hide"
 # Every name must lead somewhere but those of other libraries and of types.
 nitpicky = True
 nitpick_ignore_regex = [("py:class", r"(?!diffreward\.).*")]
+# The front page of the package lists names of its packages by their full names.
+suppress_warnings = ["autosummary.import_cycle"]
 
 html_theme = "sphinx_book_theme"
 html_title = "diffreward"
