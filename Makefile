@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 RUN ?= runs/umaze
 PIP := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test setup parity check fast slow newest extras pins clean
+.PHONY: demo test setup parity docs check fast slow newest extras pins clean
 
 setup: $(VENV)/.installed
 
@@ -44,6 +44,18 @@ $(VENV)/.parity: requirements-parity.txt $(VENV)/.installed
 	$(BIN)/python $(PIP) -r requirements-parity.txt
 	@touch $@
 
+# The documentation as a site, build/docs/index.html; a broken link or a public name without
+# words fails. It runs the tutorial (two minutes) and fetches nothing.
+docs: $(VENV)/.docs
+	rm -rf build/docs
+	$(BIN)/python -m sphinx --quiet --fresh-env --fail-on-warning --keep-going \
+	  -d build/doctrees docs build/docs
+	$(BIN)/python -m docs.reference.offline build/docs
+
+$(VENV)/.docs: requirements-docs.txt $(VENV)/.installed
+	$(BIN)/python $(PIP) -r requirements-docs.txt
+	@touch $@
+
 # The newest releases of everything, on the newest Python of PATH or of pyenv.
 PYTHON_NEWEST ?= $(shell for v in 15 14 13 12; do \
 	for p in python3.$$v "$$HOME"/.pyenv/versions/3.$$v.*/bin/python; do \
@@ -71,18 +83,20 @@ extras:
 UV = build/pins/bin/uv pip compile --quiet --universal --python-version 3.11 \
 	--fork-strategy fewest --no-annotate --custom-compile-command "make pins" $(UPGRADE)
 
-# The second file is what parity adds. PyTorch's CUDA packages are left out of it: each
-# build of PyTorch names its own exactly, and the one for CPUs names none.
+# The others are what an extra adds. PyTorch's CUDA packages are left out: each build of
+# PyTorch names its own exactly, and the one for CPUs names none.
 pins:
 	"$(PYTHON)" -m venv build/pins
 	build/pins/bin/python $(PIP) uv
 	$(UV) --extra dev --extra images setup.cfg -o requirements.txt
-	$(UV) --extra dev --extra images --extra parity -c requirements.txt setup.cfg \
-	  -o requirements-parity.txt
 	grep '^[^#]' requirements.txt > build/pins/base
-	grep -vxFf build/pins/base requirements-parity.txt | \
-	  grep -vE '^(nvidia-|cuda-|triton)' > build/pins/parity
-	cp build/pins/parity requirements-parity.txt
+	for extra in parity docs; do \
+	  $(UV) --extra dev --extra images --extra $$extra -c requirements.txt setup.cfg \
+	    -o requirements-$$extra.txt && \
+	  grep -vxFf build/pins/base requirements-$$extra.txt | \
+	    grep -vE '^(nvidia-|cuda-|triton)' > build/pins/added && \
+	  cp build/pins/added requirements-$$extra.txt || exit 1; \
+	done
 
 clean:
 	rm -rf $(VENV) .venv-newest build src/*.egg-info

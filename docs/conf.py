@@ -29,6 +29,7 @@ nb_custom_formats = {".py": ["jupytext.reads", {"fmt": "py:percent"}]}
 nb_execution_mode = "force"
 nb_execution_raise_on_error = True
 nb_execution_timeout = 1200
+nb_output_stderr = "remove"
 myst_heading_anchors = 3
 
 # The reference: signatures as written, Google's docstrings, `name` a link.
@@ -43,6 +44,8 @@ toc_object_entries_show_parents = "hide"
 # Every name must lead somewhere but those of other libraries and of types.
 nitpicky = True
 nitpick_ignore_regex = [("py:class", r"(?!diffreward\.).*")]
+# The front page of the package lists names of its packages by their full names.
+suppress_warnings = ["autosummary.import_cycle"]
 
 html_theme = "sphinx_book_theme"
 html_title = "diffreward"

@@ -1,11 +1,25 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
 # %% [markdown]
 # # From two checkpoints to a reward card
 #
 # You hold two diffusion models, a *base* and an *expert*, in somebody's format. This
-# script reads them, brings them into one frame, extracts the reward that separates them,
-# asks how far it can be trusted, and saves it as a card that anyone can use.
+# notebook reads them, brings them into one frame, extracts the reward that separates
+# them, asks how far it can be trusted, and saves it as a card that anyone can use.
 #
-# `python docs/tutorial.py` runs it in about two minutes on two CPU cores.
+# It is a script in cells: `python docs/tutorial.py` runs it in about two minutes on two
+# CPU cores, Jupytext and editors open it as a notebook. Its results here are those of the
+# run that made this page.
 
 # %%
 import sys
@@ -14,6 +28,7 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import matplotlib.pyplot as plt
 import numpy as np
 
 import diffreward
@@ -176,6 +191,25 @@ for name, eps_fn in (("base", pair.base), ("steered", steered), ("expert", pair.
     print(f"{name}: last step at {drawn[name][:, -1, 0].mean():.2f}")
 
 # %% [markdown]
+# Left: what the reward says of held-out trajectories. Right: the first number of every
+# step, mean and middle half of the samples. Steering (red) takes the base to the expert.
+
+# %%
+figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3), layout="constrained")
+colours = {"base": "#9a9a9a", "steered": "#d1495b", "expert": "#00798c"}
+for name, rewards in values.items():
+    left.hist(rewards, 30, density=True, alpha=0.6, color=colours[name], label=name)
+for name, rows in drawn.items():
+    low, high = np.quantile(rows[..., 0], [0.25, 0.75], axis=0)
+    right.plot(rows[..., 0].mean(0), color=colours[name], label=name)
+    right.fill_between(range(HORIZON), low, high, color=colours[name], alpha=0.15)
+left.set(xlabel="reward (ranking)", ylabel="density")
+right.set(xlabel="step", ylabel="first number")
+for ax in (left, right):
+    ax.legend()
+figure.savefig(folder / "tutorial.png")
+
+# %% [markdown]
 # ## 7. Keep
 #
 # A card holds the weights, what was measured, what it must not be used for, and a NumPy
@@ -192,4 +226,4 @@ card.save(
 )
 again = diffreward.load(folder / "card")
 np.testing.assert_allclose(ranks(again, held_out["base"]), values["base"])
-print(f"card: {folder / 'card'}")
+print("card:", *sorted(path.name for path in (folder / "card").iterdir()))

@@ -11,23 +11,20 @@ from sphinx.util import logging
 from docs.reference import public
 
 LOGGER = logging.getLogger(__name__)
-DIRECTIVES = {"function": "autofunction", "exception": "autoexception"} | {
-    "class": "autoclass",
-    "data": "autodata",
-}
 SECTIONS = {
-    "Functions": ("function",),
-    "Classes": ("class",),
-    "Values and types": ("data",),
-    "Exceptions": ("exception",),
+    "function": "Functions",
+    "class": "Classes",
+    "data": "Values and types",
+    "exception": "Exceptions",
 }
+"""Kinds of names in their order on a page."""
 FOLDER = "api"
 LONGEST = 100
 """Letters of a value that is shown."""
 
 
 def write(app: Sphinx) -> None:
-    """Writes a page per public module into ``docs/api``, and their list."""
+    """Writes a page per public module into ``docs/api``."""
     folder = app.srcdir / FOLDER
     folder.mkdir(exist_ok=True)
     wanted = {f"{module}.rst": page(module) for module in public.modules()}
@@ -42,8 +39,8 @@ def page(module: str) -> str:
     """The page of a module: its docstring, and sections of its names."""
     lines = [heading(module, "="), f".. automodule:: {module}", "   :no-members:", ""]
     kinds = {name: public.kind(module, name) for name in public.names(module)}
-    for title, members in SECTIONS.items():
-        chosen = [name for name, kind in kinds.items() if kind in members]
+    for kind, title in SECTIONS.items():
+        chosen = [name for name in kinds if kinds[name] == kind]
         if not chosen:
             continue
         lines += [heading(title, "-"), ".. autosummary::", "   :nosignatures:", ""]
@@ -52,13 +49,13 @@ def page(module: str) -> str:
         lines += [f"   {n}" if n in here else f"   ~{homes[n]}.{n}" for n in chosen]
         lines.append("")
         for name in here:
-            lines.append(f".. {DIRECTIVES[kinds[name]]}:: {module}.{name}")
-            if kinds[name] == "class":
+            lines.append(f".. auto{kind}:: {module}.{name}")
+            if kind == "class":
                 # Fields stand in the signature and, with what they mean, below it.
                 fields = ", ".join(public.fields(public.value_of(module, name)))
                 lines += ["   :members:", "   :special-members: __call__"]
                 lines += [f"   :exclude-members: {fields}"] if fields else []
-            elif kinds[name] == "data":
+            elif kind == "data":
                 lines.append(f"   :annotation: {shown(public.source(module, name))}")
             lines.append("")
     return "\n".join(lines)
@@ -110,8 +107,11 @@ def link_code(app: Sphinx, doctree: nodes.document) -> None:
 
 def target_of(code: str) -> str | None:
     """The full name of a public name in code like ``reward.align(..., "paper")``."""
+    if code in public.modules():
+        return code
     match = re.fullmatch(r"(?:diffreward\.)?(\w+)\.(\w+)(?:\(.*\))?", code)
     if match is None or f"diffreward.{match[1]}" not in public.modules():
         return None
     module, name = f"diffreward.{match[1]}", match[2]
-    return f"{module}.{name}" if name in public.names(module) else None
+    known = name in public.names(module)
+    return f"{public.home(module, name)}.{name}" if known else None

@@ -17,10 +17,10 @@ from docs.reference import public
 def places() -> dict[tuple[str, int], str]:
     """Full public name of every public object, by its short name and identity."""
     found = {}
-    for module in reversed(public.modules()):
+    for module in public.modules():
         for name in public.names(module):
-            value = inspect.getattr_static(__import__(module, fromlist=[name]), name, None)
-            found[name, id(value)] = f"{module}.{name}"
+            value = public.value_of(module, name)
+            found[name, id(value)] = f"{public.home(module, name)}.{name}"
     return found
 
 
@@ -97,13 +97,12 @@ def resolve(
 ) -> nodes.Element | None:
     """Finds ``diffreward.reward.pair.Pair`` where it is public: ``diffreward.reward``."""
     module, _, name = node.get("reftarget", "").rpartition(".")
-    if node.get("refdomain") != "py" or not module.startswith("diffreward."):
+    if node.get("refdomain") != "py":
         return None
-    parents = [m for m in public.modules() if module.startswith(f"{m}.")]
-    for parent in reversed(parents):
-        if name in public.names(parent):
-            domain = env.get_domain("py")
-            target = f"{parent}.{name}"
-            doc = node["refdoc"]
-            return domain.resolve_xref(env, doc, app.builder, "obj", target, node, contnode)
-    return None
+    above = [m for m in public.modules() if f"{module}.".startswith(f"{m}.")]
+    listing = [m for m in above if name in public.names(m)]
+    if not listing:
+        return None
+    target = f"{public.home(max(listing, key=len), name)}.{name}"
+    python, page = env.get_domain("py"), node["refdoc"]
+    return python.resolve_xref(env, page, app.builder, "obj", target, node, contnode)
