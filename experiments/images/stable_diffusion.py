@@ -17,6 +17,7 @@ from diffreward.diffusion import (
     SAFETY_CONCEPT,
     SAFETY_PRESETS,
     Remembering,
+    guided_prediction,
     initial_memory,
     safe_step,
     to_eps,
@@ -112,13 +113,14 @@ def build(
     def models(params: Params, context: tuple[Array, ...]) -> tuple[EpsFn, Any]:
         ways = [params["empty"], context[0]]
         run = make_run(base, params["base"])
-        free = lambda x, t: guide(run(x, t, ways), section.scale)
+        guided = lambda scale: lambda x, t: guided_prediction(*run(x, t, ways), scale)
+        free = guided(section.scale)
         if section.pair == "guidance":
-            return lambda x, t: guide(run(x, t, ways), section.base_scale), free
+            return guided(section.base_scale), free
         if two:
             other, theirs = make_run(expert, params["expert"]), context[1]
             own = [params["expert_empty"], theirs]
-            return free, lambda x, t: guide(other(x, t, own), section.scale)
+            return free, lambda x, t: guided_prediction(*other(x, t, own), section.scale)
         three = lambda x, t: tuple(run(x, t, [*ways, params["concept"]]))
         step = safe_step(three, SAFETY_PRESETS[section.safety], section.scale)
         return free, Remembering(step, initial_memory(base.latent_shape))
@@ -163,11 +165,6 @@ def make_run(
         )
 
     return run
-
-
-def guide(predictions: Array, scale: float) -> Array:
-    """Classifier-free guidance of (unconditional, prompt)."""
-    return predictions[0] + scale * (predictions[1] - predictions[0])
 
 
 def make_decode(model: StableDiffusion) -> Callable[[np.ndarray], np.ndarray]:
