@@ -113,14 +113,13 @@ def build(
     def models(params: Params, context: tuple[Array, ...]) -> tuple[EpsFn, Any]:
         ways = [params["empty"], context[0]]
         run = make_run(base, params["base"])
-        guided = lambda scale: lambda x, t: guided_prediction(*run(x, t, ways), scale)
-        free = guided(section.scale)
+        free = guided_by(run, ways, section.scale)
         if section.pair == "guidance":
-            return guided(section.base_scale), free
+            return guided_by(run, ways, section.base_scale), free
         if two:
             other, theirs = make_run(expert, params["expert"]), context[1]
             own = [params["expert_empty"], theirs]
-            return free, lambda x, t: guided_prediction(*other(x, t, own), section.scale)
+            return free, guided_by(other, own, section.scale)
         three = lambda x, t: tuple(run(x, t, [*ways, params["concept"]]))
         step = safe_step(three, SAFETY_PRESETS[section.safety], section.scale)
         return free, Remembering(step, initial_memory(base.latent_shape))
@@ -165,6 +164,18 @@ def make_run(
         )
 
     return run
+
+
+def guided_by(
+    run: Callable[[Array, Array, list[Array]], Array], contexts: list[Array], scale: float
+) -> EpsFn:
+    """Noise prediction under classifier-free guidance by (empty, prompt)."""
+
+    def eps(x_t: Array, t: Array) -> Array:
+        unconditional, prompt = run(x_t, t, contexts)
+        return guided_prediction(unconditional, prompt, scale)
+
+    return eps
 
 
 def make_decode(model: StableDiffusion) -> Callable[[np.ndarray], np.ndarray]:

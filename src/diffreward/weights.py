@@ -28,7 +28,7 @@ def effective_sample_size(
         ValueError: if there are no weights, or all are zero.
     """
     if isinstance(log_weights, jax.Array):
-        total = jax.scipy.special.logsumexp
+        total: Any = jax.scipy.special.logsumexp
         return jnp.exp(2 * total(log_weights) - total(2 * log_weights))
     log_weights = np.asarray(log_weights, np.float64)
     if log_weights.size == 0 or log_weights.max() == -np.inf:
