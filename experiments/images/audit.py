@@ -48,13 +48,7 @@ def make_profile(
     batched = jax.jit(jax.vmap(value))
 
     def profile(x_0: np.ndarray, context: tuple[Array, ...]) -> np.ndarray:
-        rows = np.resize(np.arange(len(x_0)), -(-len(x_0) // CHUNK) * CHUNK)
-        chunks = rows.reshape(-1, CHUNK)
-        parts = [
-            np.asarray(batched(jnp.asarray(x_0[r]), tuple(c[r] for c in context)))
-            for r in chunks
-        ]
-        return np.concatenate(parts)[: len(x_0)]
+        return d.map_batches(batched, CHUNK, x_0, context)
 
     return profile
 

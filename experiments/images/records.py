@@ -1,5 +1,6 @@
 """Records of a pair: chains of both models, and what both say at every state of them."""
 
+import functools
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -90,31 +91,30 @@ def make_chains(
 
         return jax.vmap(one)(context, requests)
 
-    def cut(out: Any, count: int) -> Any:
-        return jax.tree.map(lambda x: np.asarray(x)[:count], out)
+    half = np.dtype(section.dtype)
+
+    def chain(follow_expert: bool, requests: np.ndarray) -> dict[str, np.ndarray]:
+        given = jax.device_put((pair.contexts(requests), requests), shared)
+        out = compute(models, *given, jnp.asarray(follow_expert))
+        c = jax.tree.map(np.asarray, out)
+        return {
+            "x_t": c.x_t.astype(half),
+            "base": c.base.astype(half),
+            # Models that agree differ in the last digits: store the difference itself.
+            "difference": (c.expert - c.base).astype(half),
+            "x_0": c.x_0,
+            "t": c.t,
+            "request": requests.astype(np.int32),
+            "follows_expert": np.full(len(requests), follow_expert),
+        }
 
     def chains(index: np.ndarray) -> dict[str, np.ndarray]:
-        parts = []
-        for expert in (False, True):
-            for first in range(0, len(index), section.batch_size):
-                rows = index[first : first + section.batch_size]
-                # Whole batches only, so that one program is compiled.
-                full = np.resize(rows, section.batch_size)
-                context, requests = jax.device_put((pair.contexts(full), full), shared)
-                out = compute(models, context, requests, jnp.asarray(expert))
-                parts.append((cut(out, len(rows)), rows, np.full(len(rows), expert)))
-        join = lambda f: np.concatenate([f(*part) for part in parts])
-        half = np.dtype(section.dtype)
-        return {
-            "x_t": join(lambda c, r, e: c.x_t.astype(half)),
-            "base": join(lambda c, r, e: c.base.astype(half)),
-            # Models that agree differ in the last digits: store the difference itself.
-            "difference": join(lambda c, r, e: (c.expert - c.base).astype(half)),
-            "x_0": join(lambda c, r, e: c.x_0),
-            "t": parts[0][0].t[0],
-            "request": join(lambda c, r, e: r.astype(np.int32)),
-            "follows_expert": join(lambda c, r, e: e),
-        }
+        both = [
+            d.map_batches(functools.partial(chain, follow), section.batch_size, index)
+            for follow in (False, True)
+        ]
+        joined = {name: np.concatenate([part[name] for part in both]) for name in both[0]}
+        return joined | {"t": joined["t"][0]}
 
     return chains
 

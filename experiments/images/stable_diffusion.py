@@ -17,6 +17,7 @@ from diffreward.diffusion import (
     SAFETY_CONCEPT,
     SAFETY_PRESETS,
     Remembering,
+    guided_prediction,
     initial_memory,
     safe_step,
     to_eps,
@@ -112,13 +113,13 @@ def build(
     def models(params: Params, context: tuple[Array, ...]) -> tuple[EpsFn, Any]:
         ways = [params["empty"], context[0]]
         run = make_run(base, params["base"])
-        free = lambda x, t: guide(run(x, t, ways), section.scale)
+        free = guided_by(run, ways, section.scale)
         if section.pair == "guidance":
-            return lambda x, t: guide(run(x, t, ways), section.base_scale), free
+            return guided_by(run, ways, section.base_scale), free
         if two:
             other, theirs = make_run(expert, params["expert"]), context[1]
             own = [params["expert_empty"], theirs]
-            return free, lambda x, t: guide(other(x, t, own), section.scale)
+            return free, guided_by(other, own, section.scale)
         three = lambda x, t: tuple(run(x, t, [*ways, params["concept"]]))
         step = safe_step(three, SAFETY_PRESETS[section.safety], section.scale)
         return free, Remembering(step, initial_memory(base.latent_shape))
@@ -165,9 +166,16 @@ def make_run(
     return run
 
 
-def guide(predictions: Array, scale: float) -> Array:
-    """Classifier-free guidance of (unconditional, prompt)."""
-    return predictions[0] + scale * (predictions[1] - predictions[0])
+def guided_by(
+    run: Callable[[Array, Array, list[Array]], Array], contexts: list[Array], scale: float
+) -> EpsFn:
+    """Noise prediction under classifier-free guidance by (empty, prompt)."""
+
+    def eps(x_t: Array, t: Array) -> Array:
+        unconditional, prompt = run(x_t, t, contexts)
+        return guided_prediction(unconditional, prompt, scale)
+
+    return eps
 
 
 def make_decode(model: StableDiffusion) -> Callable[[np.ndarray], np.ndarray]:

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diffreward.diffusion import (
+    ancestral_mean,
     check_prediction,
     clip_x_0,
     cosine,
@@ -66,3 +67,13 @@ def test_clip_bounds_the_clean_sample(key):
     x_0 = from_eps(SCHEDULE, "x_0", x_t, t, clipped(x_t, t))
     free = from_eps(SCHEDULE, "x_0", x_t, t, 0.1 * x_t)
     np.testing.assert_allclose(x_0, np.clip(free, -1, 1), atol=1e-5)
+
+
+def test_an_ancestral_step_has_the_posterior_mean_of_the_clean_sample():
+    x_t, t = jnp.arange(3.0), jnp.int32(7)
+    eps_fn = lambda x, level: 0.3 * x + level.astype(x.dtype)
+    found = ancestral_mean(eps_fn, SCHEDULE, x_t, t)
+    a = cosine_alpha_bar(20)[7]
+    x_0 = (np.arange(3.0) - np.sqrt(1 - a) * (0.3 * np.arange(3.0) + 7)) / np.sqrt(a)
+    mean = posterior_mean(SCHEDULE, jnp.asarray(x_0, jnp.float32), x_t, t)
+    np.testing.assert_allclose(found, mean, rtol=1e-4)

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from diffreward import files, measures
+from diffreward.data import map_batches
 from diffreward.report.canvas import Figure
 from diffreward.reward import (
     Pair,
@@ -88,7 +89,7 @@ def measure(
         values = paired_values(reward.reward_fn, pair, key, x, pinned=pinned, num_noises=4)
         return residual, signal, *values
 
-    parts = _chunked(jax.jit(jax.vmap(one)), keys[1:], x_0)
+    parts = map_batches(jax.jit(jax.vmap(one)), min(CHUNK, len(x_0)), keys[1:], x_0)
     residual, signal, rewards, log_ratios = parts
     sums = _by_group(group, residual.sum(1), signal.sum(1))
     fvu = measures.bootstrap(lambda r, s: r.sum() / s.sum(), tuple(sums), seed=seed)
@@ -153,18 +154,6 @@ def limits(found: dict[str, Any]) -> list[str]:
         said.append("Ranking was not measured: no samples of the expert were given.")
     said.append("Nothing is known of samples unlike the data named under provenance.")
     return said
-
-
-def _chunked(function: Any, keys: Array, x: np.ndarray) -> list[np.ndarray]:
-    """Applies a batched function to whole chunks, the last one filled up."""
-    size = min(CHUNK, len(x))
-    parts = []
-    for i in range(0, len(x), size):
-        rows = np.resize(np.arange(i, min(i + size, len(x))), size)
-        keep = min(size, len(x) - i)
-        out = function(keys[rows], jnp.asarray(x[rows]))
-        parts.append([np.asarray(o)[:keep] for o in out])
-    return [np.concatenate(column) for column in zip(*parts, strict=True)]
 
 
 def _by_group(group: np.ndarray, *columns: np.ndarray) -> list[np.ndarray]:

@@ -6,6 +6,7 @@ from diffreward.data.batches import (
     draw,
     fits_on_device,
     host_batches,
+    map_batches,
 )
 from diffreward.data.d4rl import read_hdf5
 from diffreward.data.digits import LabelledImages, load_digits, select_images
@@ -138,6 +139,7 @@ __all__ = [
     "make_maze",
     "make_physics",
     "make_windows",
+    "map_batches",
     "next_cells",
     "normalise",
     "normalised_score",

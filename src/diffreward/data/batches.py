@@ -1,7 +1,7 @@
 """Random batches of windows: the same ones on the device and on the host."""
 
-from collections.abc import Iterable, Iterator
-from typing import TypedDict
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypedDict
 
 import jax
 import numpy as np
@@ -52,9 +52,42 @@ def host_batches(
         yield {"x_0": jax.device_put(x_0), "valid": jax.device_put(valid)}
 
 
+def map_batches(function: Callable[..., Any], batch_size: int, *arrays: Any) -> Any:
+    """Applies a batched function to rows on the host, ``batch_size`` at a time.
+
+    The last batch is filled up by repeating its rows, so that one size is ever compiled;
+    what is found for them is dropped.
+
+    Args:
+        function: of as many trees of arrays as are given; its results have a row for
+            every row. No row may depend on another.
+        batch_size: rows per call.
+        arrays: trees of arrays that share their first axis.
+
+    Returns:
+        The results of all rows, as NumPy arrays.
+
+    Raises:
+        ValueError: if there are no rows.
+    """
+    count = len(jax.tree.leaves(arrays)[0])
+    if not count:
+        raise ValueError("map_batches: there are no rows")
+    parts = []
+    for first in range(0, count, batch_size):
+        rows = np.arange(first, min(first + batch_size, count))
+        found = function(*_take(arrays, np.resize(rows, batch_size)))
+        parts.append(_take(jax.tree.map(np.asarray, found), slice(len(rows))))
+    return jax.tree.map(lambda *x: np.concatenate(x), *parts)
+
+
 def fits_on_device(windows: Windows, budget_bytes: int) -> bool:
     """Whether all arrays together stay within the budget."""
     return sum(leaf.nbytes for leaf in jax.tree.leaves(windows)) <= budget_bytes
+
+
+def _take(arrays: Any, rows: np.ndarray | slice) -> Any:
+    return jax.tree.map(lambda x: x[rows], arrays)
 
 
 def _indices(

@@ -12,6 +12,7 @@ from diffreward.data import laws
 from diffreward.data.episodes import Episodes
 from diffreward.names import choose
 from diffreward.types import PRNGKey, Sample, Scalar
+from diffreward.weights import effective_sample_size
 
 
 class KnownPair(NamedTuple):
@@ -110,7 +111,7 @@ def tilt_rows(
     logits = np.asarray(rewards, np.float64) / beta
     weights = np.exp(logits - logits.max())
     weights /= weights.sum()
-    effective = float(1 / np.square(weights).sum())
+    effective = effective_sample_size(logits)
     if effective < min(50, len(weights) / 4):
         raise ValueError(
             f"only {effective:.0f} of {len(weights)} rows carry the weight at "

@@ -1,6 +1,12 @@
 """Diffusion maths: schedules, the forward process, the loss and the samplers."""
 
-from diffreward.diffusion.condition import Condition, pin, pinned_observations
+from diffreward.diffusion.condition import (
+    Condition,
+    free_entries,
+    hold,
+    pin,
+    pinned_observations,
+)
 from diffreward.diffusion.detect import Detection, detect_prediction
 from diffreward.diffusion.loss import denoising_loss, draw_levels
 from diffreward.diffusion.model import (
@@ -8,6 +14,7 @@ from diffreward.diffusion.model import (
     classifier_free,
     common_schedule,
     given,
+    guided_prediction,
     relative_coordinates,
     to_eps_fn,
 )
@@ -24,6 +31,7 @@ from diffreward.diffusion.noise import (
 from diffreward.diffusion.paired import PairedChain, Remembering, paired_chain
 from diffreward.diffusion.process import (
     Prediction,
+    ancestral_mean,
     check_prediction,
     clip_x_0,
     eps_of_mean,
@@ -58,6 +66,7 @@ __all__ = [
     "SafetyMemory",
     "SafetyPreset",
     "Schedule",
+    "ancestral_mean",
     "check_prediction",
     "classifier_free",
     "clip_x_0",
@@ -73,10 +82,13 @@ __all__ = [
     "draw_levels",
     "eps_of_mean",
     "eps_of_output",
+    "free_entries",
     "from_beta",
     "from_eps",
     "from_log_snr",
     "given",
+    "guided_prediction",
+    "hold",
     "initial_memory",
     "linear",
     "match_times",

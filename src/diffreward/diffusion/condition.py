@@ -20,6 +20,25 @@ class Condition(NamedTuple):
     values: Sample
 
 
+def hold(pinned: Mask | None, values: Sample) -> Condition | None:
+    """The condition that a sample with these values fulfils; None if nothing is pinned."""
+    return None if pinned is None else Condition(pinned, values)
+
+
+def free_entries(
+    shape: tuple[int, ...], pinned: Mask | None, mask: Mask | None = None
+) -> Mask:
+    """The entries that count (True).
+
+    Args:
+        shape: of one sample.
+        pinned: conditioned entries, which never count.
+        mask: entries that count beside the pinned ones; all by default.
+    """
+    free = jnp.ones(shape, bool) if mask is None else mask
+    return free if pinned is None else free & ~pinned
+
+
 def pinned_observations(
     horizon: int, act_dim: int, obs_dim: int, steps: Sequence[int] = (0,)
 ) -> Bool[Array, "horizon dim"]:

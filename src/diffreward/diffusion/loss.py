@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
-from diffreward.diffusion.condition import Condition, pin
+from diffreward.diffusion.condition import free_entries, hold, pin
 from diffreward.diffusion.process import Prediction, from_eps, q_sample
 from diffreward.diffusion.schedule import Schedule
 from diffreward.types import Mask, Metrics, PRNGKey, Sample, Scalar, Step
@@ -50,11 +50,8 @@ def denoising_loss(
         The weighted sum of squared errors over the number of free entries, and the
         unweighted ``mse`` of the same entries.
     """
-    x_t = q_sample(schedule, x_0, t, eps)
-    free = jnp.ones(x_0.shape)
-    if pinned is not None:
-        x_t = pin(x_t, Condition(pinned, x_0))
-        free = 1.0 - pinned.astype(x_0.dtype)
+    x_t = pin(q_sample(schedule, x_0, t, eps), hold(pinned, x_0))
+    free = free_entries(x_0.shape, pinned).astype(x_0.dtype)
     # The target follows from the unpinned x_t: eps and x_0 are what was drawn.
     target = from_eps(schedule, prediction, q_sample(schedule, x_0, t, eps), t, eps)
     if prediction == "x_0":

@@ -46,17 +46,21 @@ def classifier_free(
     unconditional: Callable[[Array, Array], Array],
     weight: float,
 ) -> Callable[[Array, Array], Array]:
+    """A model under classifier-free guidance; see :func:`guided_prediction`."""
+    return lambda x, time: guided_prediction(
+        unconditional(x, time), conditional(x, time), weight
+    )
+
+
+def guided_prediction(
+    unconditional: Array, conditional: Array, weight: float | Array
+) -> Array:
     """Prediction of classifier-free guidance; Ho & Salimans (2022), equation 6.
 
     Weight 0 is the unconditional model, 1 the conditional one. Valid for every kind of
     prediction that is affine in the noise, which all of ours are.
     """
-
-    def apply(x: Array, time: Array) -> Array:
-        plain = unconditional(x, time)
-        return plain + weight * (conditional(x, time) - plain)
-
-    return apply
+    return unconditional + weight * (conditional - unconditional)
 
 
 def to_eps_fn(

@@ -106,6 +106,12 @@ def posterior_mean(
     return schedule.posterior_x_0[t] * x_0 + schedule.posterior_x_t[t] * x_t
 
 
+def ancestral_mean(eps_fn: EpsFn, schedule: Schedule, x_t: Sample, t: Step) -> Sample:
+    """Mean of the ancestral step from level t under a model."""
+    x_0 = from_eps(schedule, "x_0", x_t, t, eps_fn(x_t, t))
+    return posterior_mean(schedule, x_0, x_t, t)
+
+
 def eps_of_mean(
     schedule: Schedule,
     mean: Sample,

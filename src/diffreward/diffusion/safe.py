@@ -6,6 +6,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
+from diffreward.diffusion.model import guided_prediction
 from diffreward.types import EpsFn, Sample, Step
 
 
@@ -81,11 +82,6 @@ def safety_correction(
     return jnp.where(active, gamma, 0.0), SafetyMemory(momentum, memory.step + 1)
 
 
-def guided(unconditional: Sample, prompt: Sample, scale: float) -> Sample:
-    """Classifier-free guidance (Ho & Salimans, 2021)."""
-    return unconditional + scale * (prompt - unconditional)
-
-
 def safe_step(
     evaluate: Callable[[Array, Array], tuple[Array, Array, Array]],
     preset: SafetyPreset,
@@ -103,7 +99,7 @@ def safe_step(
     def step(x_t: Sample, t: Step, memory: SafetyMemory) -> tuple[Array, SafetyMemory]:
         unconditional, prompt, concept = evaluate(x_t, t)
         gamma, memory = safety_correction(preset, memory, unconditional, prompt, concept)
-        return guided(unconditional, prompt, scale) - scale * gamma, memory
+        return guided_prediction(unconditional, prompt, scale) - scale * gamma, memory
 
     return step
 

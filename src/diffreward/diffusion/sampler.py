@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Int
 
 from diffreward.diffusion.condition import Condition, pin
-from diffreward.diffusion.process import from_eps, posterior_mean
+from diffreward.diffusion.process import ancestral_mean, from_eps
 from diffreward.diffusion.schedule import Schedule
 from diffreward.names import choose
 from diffreward.types import EpsFn, PRNGKey, Sample, Step
@@ -30,10 +30,9 @@ def ddpm_step(
 
     The variance is the posterior's, which is zero at t=0: the last step returns its mean.
     """
-    x_0 = from_eps(schedule, "x_0", x_t, t, eps_fn(x_t, t))
     noise = jax.random.normal(key, x_t.shape)
     std = jnp.sqrt(schedule.posterior_variance[t])
-    return posterior_mean(schedule, x_0, x_t, t) + std * noise
+    return ancestral_mean(eps_fn, schedule, x_t, t) + std * noise
 
 
 def ddim_step(

@@ -54,11 +54,11 @@ from diffreward.measures.starc import (
 )
 from diffreward.measures.steering import (
     SteeringPoint,
-    effective_sample_size,
     gain_at_kl,
     mean_gain,
     return_at_kl,
 )
+from diffreward.weights import effective_sample_size
 
 __all__ = [
     "Band",

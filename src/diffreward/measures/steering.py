@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
-from scipy.special import logsumexp
 
 from diffreward.measures.interval import Interval, bootstrap
 
@@ -92,20 +91,6 @@ def mean_gain(
         return float(np.trapezoid(np.interp(grid, kls, means), grid)) / (high - low)
 
     return _compare(first, second, area, seed, resamples)
-
-
-def effective_sample_size(log_weights: Float[np.ndarray, " samples"]) -> float:
-    """(sum w)^2 / sum w^2 of importance weights; between 1 and their number.
-
-    How many samples of the target the weighted samples are worth (Kong, 1992).
-
-    Raises:
-        ValueError: if there are no weights, or all are zero.
-    """
-    log_weights = np.asarray(log_weights, np.float64)
-    if log_weights.size == 0 or log_weights.max() == -np.inf:
-        raise ValueError("effective_sample_size: no weight is positive")
-    return float(np.exp(2 * logsumexp(log_weights) - logsumexp(2 * log_weights)))
 
 
 def _ordered(points: Sequence[SteeringPoint]) -> list[SteeringPoint]:

@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from diffreward.diffusion import Condition, pin, q_sample
+from diffreward.diffusion import free_entries, hold, pin, q_sample
 from diffreward.reward.metrics import variance_by_level
 from diffreward.reward.pair import Pair, relative_score
 from diffreward.types import Mask, PRNGKey, RewardFn, Sample, Scalar
@@ -97,10 +97,8 @@ def curl_by_level(
         mask: entries that count (True) beside the pinned ones; all by default.
         num_probes: random vectors per level.
     """
-    condition = None if pinned is None else Condition(pinned, x_0)
-    free = jnp.ones(x_0.shape, bool) if mask is None else mask
-    if pinned is not None:
-        free = free & ~pinned
+    condition = hold(pinned, x_0)
+    free = free_entries(x_0.shape, pinned, mask)
 
     def level(t: Array, key: Array) -> tuple[Array, Array]:
         noise_key, probe_key = jax.random.split(key)
@@ -144,17 +142,14 @@ def unexplainable_by_level(
             f"a bound on what no reward explains needs 4 samples, got {len(x_0)}"
         )
     shape = x_0.shape[1:]
-    free = jnp.ones(shape) if mask is None else mask.astype(jnp.float32)
-    if pinned is not None:
-        free = free * (1 - pinned.astype(jnp.float32))
+    free = free_entries(shape, pinned, mask).astype(jnp.float32)
 
     def level(args: tuple[Array, Array]) -> Array:
         t, level_key = args
         sigma = pair.schedule.sigma[t]
 
         def one(x: Array, eps: Array) -> Array:
-            condition = None if pinned is None else Condition(pinned, x)
-            x_t = pin(q_sample(pair.schedule, x, t, eps), condition)
+            x_t = pin(q_sample(pair.schedule, x, t, eps), hold(pinned, x))
             base, expert = pair.base(x_t, t), pair.expert(x_t, t)
             parts = (base - expert, -base, -eps)
             return jnp.stack([(part * free / sigma).reshape(-1) for part in parts])

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from diffreward.diffusion import Condition, pin, q_sample
+from diffreward.diffusion import free_entries, hold, pin, q_sample
 from diffreward.diffusion.schedule import Schedule
 from diffreward.names import choose
 from diffreward.reward.pair import Pair
@@ -105,10 +105,8 @@ def log_ratio(
         weights = integral_weights(schedule.alpha_bar, every, whole=True)
     else:
         weights = elbo_weights(schedule) / schedule.snr
-    condition = None if pinned is None else Condition(pinned, x_0)
-    counted = jnp.ones(x_0.shape) if mask is None else mask.astype(x_0.dtype)
-    if pinned is not None:
-        counted = counted * (1 - pinned.astype(x_0.dtype))
+    condition = hold(pinned, x_0)
+    counted = free_entries(x_0.shape, pinned, mask).astype(x_0.dtype)
 
     def gap(t: Array, noise_key: Array) -> Array:
         eps = jax.random.normal(noise_key, x_0.shape)

@@ -11,7 +11,7 @@ from scipy.interpolate import RegularGridInterpolator
 from scipy.ndimage import gaussian_filter
 from scipy.stats import binned_statistic_2d
 
-from diffreward.diffusion import Condition, pin, q_sample
+from diffreward.diffusion import free_entries, hold, pin, q_sample
 from diffreward.reward.alignment import alignment_loss
 from diffreward.reward.objective import SCORE, Objective
 from diffreward.reward.pair import Pair
@@ -34,10 +34,8 @@ def variance_by_level(
     The ratio of their means over held-out trajectories is the fraction of variance
     unexplained: 0 for a reward whose gradient is the difference, 1 for no reward.
     """
-    condition = None if pinned is None else Condition(pinned, x_0)
-    counted = jnp.ones(x_0.shape, bool) if mask is None else mask
-    if pinned is not None:
-        counted = counted & ~pinned
+    condition = hold(pinned, x_0)
+    counted = free_entries(x_0.shape, pinned, mask)
 
     def level(t: Array, noise_key: Array) -> tuple[Array, Array]:
         eps = jax.random.normal(noise_key, x_0.shape)

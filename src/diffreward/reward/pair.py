@@ -3,16 +3,14 @@
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Array
 
 from diffreward.diffusion import (
     DiffusionModel,
     Schedule,
+    ancestral_mean,
     check_prediction,
     common_schedule,
     covers,
-    from_eps,
-    posterior_mean,
     relative_coordinates,
     to_eps_fn,
 )
@@ -78,9 +76,5 @@ def relative_score(pair: Pair, x_t: Sample, t: Step) -> Sample:
 
 def posterior_means(pair: Pair, x_t: Sample, t: Step) -> tuple[Sample, Sample]:
     """Means of the next ancestral step under base and expert."""
-
-    def mean(eps_fn: EpsFn) -> Array:
-        x_0 = from_eps(pair.schedule, "x_0", x_t, t, eps_fn(x_t, t))
-        return posterior_mean(pair.schedule, x_0, x_t, t)
-
+    mean = lambda eps_fn: ancestral_mean(eps_fn, pair.schedule, x_t, t)
     return mean(pair.base), mean(pair.expert)

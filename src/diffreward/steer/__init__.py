@@ -13,7 +13,7 @@ from diffreward.steer.planner import plan
 from diffreward.steer.relabel import relabel, write_d4rl, write_minari
 from diffreward.steer.rollout import follow_plans
 from diffreward.steer.select import Choice, choose_scale, score_on_test, tilt_ess
-from diffreward.steer.smc import Particles, effective_sample_size, smc_sample
+from diffreward.steer.smc import Particles, smc_sample
 from diffreward.steer.stepwise import (
     ValueFn,
     clean_reward,
@@ -23,6 +23,7 @@ from diffreward.steer.stepwise import (
     window_values,
 )
 from diffreward.steer.wrappers import RewardVectorWrapper, RewardWrapper
+from diffreward.weights import effective_sample_size
 
 __all__ = [
     "Choice",

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from diffreward.diffusion import Condition, Schedule, from_eps, pin, posterior_mean
+from diffreward.diffusion import Condition, Schedule, ancestral_mean, hold, pin
 from diffreward.steer.stepwise import ValueFn
 from diffreward.types import EpsFn, Metrics, Params, PRNGKey, Sample, Scalar, Step
 
@@ -57,7 +57,9 @@ def reward_through_chain(
     start_key, chain_key = jax.random.split(key)
 
     def step(x_t: Array, t: Step) -> tuple[Array, Array]:
-        mean, mean_base = (_step_mean(fn, schedule, x_t, t) for fn in (eps_fn, base_eps_fn))
+        mean, mean_base = (
+            ancestral_mean(fn, schedule, x_t, t) for fn in (eps_fn, base_eps_fn)
+        )
         variance = schedule.posterior_variance[jnp.maximum(t, min(1, num_steps - 1))]
         gap = mean - mean_base
         if condition is not None:
@@ -120,7 +122,7 @@ def make_finetune_loss(
                 sample_key,
                 shape,
                 last_steps=last_steps,
-                condition=None if pinned is None else Condition(pinned, x_0),
+                condition=hold(pinned, x_0),
                 remat=remat,
             )
             return reward, kl
@@ -130,9 +132,3 @@ def make_finetune_loss(
         return kl_weight * kl - reward, {"reward": reward, "kl": kl}
 
     return loss
-
-
-def _step_mean(eps_fn: EpsFn, schedule: Schedule, x_t: Array, t: Step) -> Array:
-    """Mean of the ancestral step from level t."""
-    x_0 = from_eps(schedule, "x_0", x_t, t, eps_fn(x_t, t))
-    return posterior_mean(schedule, x_0, x_t, t)

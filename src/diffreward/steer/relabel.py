@@ -11,7 +11,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffreward.data import Episodes, Normaliser, normalise, transitions, write_hdf5
+from diffreward.data import (
+    Episodes,
+    Normaliser,
+    map_batches,
+    normalise,
+    transitions,
+    write_hdf5,
+)
 from diffreward.files import write_bytes, write_text, writing
 from diffreward.names import choose
 from diffreward.steer.stepwise import Share, ValueFn
@@ -56,13 +63,8 @@ def relabel(
     within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
     first = np.repeat(episodes.starts, counts) + within
     evaluate = jax.jit(jax.vmap(value_fn))
-    values = np.empty(len(first), np.float32)
-    for at in range(0, len(first), batch_size):
-        index = first[at : at + batch_size]
-        # The last batch is filled up, so that one size is compiled.
-        full = np.resize(index, batch_size)
-        found = evaluate(jnp.asarray(rows[full[:, None] + np.arange(window)]))
-        values[at : at + batch_size] = np.asarray(found)[: len(index)]
+    cut = lambda starts: jnp.asarray(rows[starts[:, None] + np.arange(window)])
+    values = map_batches(lambda starts: evaluate(cut(starts)), batch_size, first)
 
     rewards = np.zeros(len(rows), np.float32)
     if share == "last":

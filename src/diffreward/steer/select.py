@@ -11,6 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from diffreward.weights import effective_sample_size
+
 Evaluate = Callable[[float, Sequence[int]], np.ndarray]
 """Metric of every episode, higher is better, from (scale, seeds): one number a seed."""
 
@@ -43,9 +45,8 @@ def tilt_ess(rewards: Float[np.ndarray, " samples"], scale: float) -> float:
     Near 1 a scale hardly changes the base; near 1 / samples the steered law has left
     what the base produces, and no estimate from base samples holds there.
     """
-    log_w = scale * np.asarray(rewards, np.float64)
-    w = np.exp(log_w - log_w.max())
-    return float(w.sum() ** 2 / np.square(w).sum() / len(w))
+    rewards = np.asarray(rewards, np.float64)
+    return effective_sample_size(scale * rewards) / len(rewards)
 
 
 def choose_scale(

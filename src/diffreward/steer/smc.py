@@ -16,8 +16,9 @@ import jax.numpy as jnp
 from jax.scipy.special import logsumexp
 from jaxtyping import Array, Bool, Float, Int
 
-from diffreward.diffusion import Condition, Schedule, from_eps, pin, posterior_mean
-from diffreward.types import EpsFn, PRNGKey, RewardFn, Scalar, Step
+from diffreward.diffusion import Condition, Schedule, ancestral_mean, pin
+from diffreward.types import EpsFn, PRNGKey, RewardFn, Step
+from diffreward.weights import effective_sample_size
 
 
 class Particles(NamedTuple):
@@ -35,11 +36,6 @@ class Particles(NamedTuple):
     log_normaliser: Float[Array, ""]
     """Estimate of log E[exp(scale rho(x, 0))] over the base's samples at level 0; its
     exponential is unbiased."""
-
-
-def effective_sample_size(log_weights: Float[Array, " particles"]) -> Scalar:
-    """(sum w)^2 / sum w^2: equal weights give their number, one weight alone gives 1."""
-    return jnp.exp(2 * logsumexp(log_weights) - logsumexp(2 * log_weights))
 
 
 def systematic_resample(
@@ -122,13 +118,13 @@ def smc_sample(
         """One ancestral step and the log ratio of base to proposal density."""
         follow = eps_fn if proposal is None else proposal
         std = jnp.sqrt(schedule.posterior_variance[t])
-        mean = _step_mean(follow, schedule, x, t)
+        mean = ancestral_mean(follow, schedule, x, t)
         moved = pin(mean + std * jax.random.normal(key, x.shape), condition)
         if proposal is None:
             return moved, jnp.zeros(())
         free = jnp.ones(shape, bool) if condition is None else ~condition.pinned
         apart = lambda m: jnp.where(free, (moved - m) / std, 0.0)
-        base = apart(_step_mean(eps_fn, schedule, x, t))
+        base = apart(ancestral_mean(eps_fn, schedule, x, t))
         return moved, 0.5 * jnp.sum(jnp.square(apart(mean)) - jnp.square(base))
 
     def step(carry: tuple, t: Step) -> tuple[tuple, tuple]:
@@ -150,7 +146,8 @@ def smc_sample(
     # Level t leads to t - 1; the step from level 0 to the clean sample has no noise.
     carry, rest = jax.lax.scan(step, carry, jnp.arange(schedule.num_steps - 1, 0, -1))
     x, log_w, log_z, value = carry
-    x_0 = jax.vmap(lambda y: pin(_step_mean(eps_fn, schedule, y, 0), condition))(x)
+    last = lambda y: ancestral_mean(eps_fn, schedule, y, jnp.int32(0))
+    x_0 = jax.vmap(lambda y: pin(last(y), condition))(x)
     total = logsumexp(log_w)
     by_level = lambda a, b: jnp.concatenate([a[None], b])[::-1]
     return Particles(
@@ -161,10 +158,3 @@ def smc_sample(
         resampled=by_level(first[1], rest[1]),
         log_normaliser=log_z + total - log_count,
     )
-
-
-def _step_mean(eps_fn: EpsFn, schedule: Schedule, x_t: Array, t: Step | int) -> Array:
-    """Mean of the ancestral step from level t."""
-    t = jnp.asarray(t, jnp.int32)
-    x_0 = from_eps(schedule, "x_0", x_t, t, eps_fn(x_t, t))
-    return posterior_mean(schedule, x_0, x_t, t)
