@@ -11,7 +11,6 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import diffreward
 
 project = "diffreward"
-author = "the authors of diffreward"
 release = diffreward.__version__
 extensions = [
     "myst_nb",
@@ -50,7 +49,7 @@ suppress_warnings = ["autosummary.import_cycle"]
 html_theme = "sphinx_book_theme"
 html_title = "diffreward"
 html_show_sourcelink = False
-html_theme_options = {"use_download_button": False}
+html_theme_options = {"use_download_button": False, "footer_content_items": []}
 html_static_path = ["static"]
 html_css_files = ["site.css"]
 html_copy_source = False

@@ -24,11 +24,13 @@ LONGEST = 100
 
 
 def write(app: Sphinx) -> None:
-    """Writes a page per public module into ``docs/api``."""
+    """Writes a page per public module into ``docs/api``, and a table of them."""
     folder = app.srcdir / FOLDER
     folder.mkdir(exist_ok=True)
     wanted = {f"{module}.rst": page(module) for module in public.modules()}
-    for old in folder.glob("*.rst"):
+    table = [".. autosummary::", "", *(f"   {name}" for name in public.modules()), ""]
+    wanted["packages.txt"] = "\n".join(table)
+    for old in folder.iterdir():
         if old.name not in wanted:
             old.unlink()
     for name, text in wanted.items():
