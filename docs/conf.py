@@ -29,6 +29,7 @@ nb_execution_mode = "force"
 nb_execution_raise_on_error = True
 nb_execution_timeout = 1200
 nb_output_stderr = "remove"
+nb_merge_streams = True
 myst_heading_anchors = 3
 
 # The reference: signatures as written, Google's docstrings, `name` a link.
