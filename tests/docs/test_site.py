@@ -16,6 +16,8 @@ PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md"
 PAGES.append(ROOT / "docs" / "tutorial.py")
 CODE = re.compile(r"`(?:diffreward\.)?([a-z]\w*)\.(\w+)(?:\([^`]*\))?`")
 
+PLACE = re.compile(r"`((?:benchmarks|configs|docs|experiments|src|tests)/[\w./*]+)")
+
 
 @pytest.mark.parametrize("module", public.modules())
 def test_public_names_have_docstrings(module):
@@ -37,6 +39,8 @@ def test_pages_name_what_there_is(page):
         for package, name in CODE.findall(links.FENCE.sub("", links.text(page)))
         if f"diffreward.{package}" in public.modules() and not known(package, name)
     ]
+    paths = PLACE.findall(links.FENCE.sub("", links.text(page)))
+    missing += [path for path in paths if not any(ROOT.glob(path))]
     assert missing == []
 
 

@@ -121,7 +121,7 @@ class RecordedReward(Protocol):
 
     @property
     def network(self) -> Any:
-        """Linen module of (x, t, *context)."""
+        """Linen module of ``(x, t, *context)``."""
         ...
 
     def reward_fn(self, params: Params, *context: Array) -> RewardFn:
@@ -222,8 +222,8 @@ def record_task(
     """Aligns a reward with recorded outputs of a pair, one state of a chain per example.
 
     ``data`` holds, per chain, ``x_t``, ``base`` and ``difference`` (expert minus base,
-    which keeps its digits in half precision), (chains, levels, *shape); the levels ``t``,
-    (levels,); and ``context``, a tuple of what a reward that reads prompts is given,
+    which keeps its digits in half precision), ``(chains, levels, *shape)``; the levels
+    ``t``, (levels,); and ``context``, a tuple of what a reward that reads prompts is given,
     (chains, ...). The argument ``context`` is one such, for its shapes.
     """
     names = ("x_t", "base", "difference")
