@@ -48,6 +48,8 @@ class Reward(NamedTuple):
     """From the data's own units to the coordinates of ``reward_fn``."""
     cost: dict[str, float] = {}  # noqa: RUF012 - a default nobody writes to
     """Seconds and network evaluations."""
+    shape: tuple[int, ...] | None = None
+    """Of one sample, where it is known."""
 
 
 def network_reward(
