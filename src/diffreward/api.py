@@ -44,7 +44,7 @@ __all__ = [
     "toy_pair",
 ]
 
-Samples = Float[np.ndarray | Array, "samples ..."]
+Samples = Float[np.ndarray | Array, "_ ..."]
 """Clean samples of one shape, one per row."""
 
 
