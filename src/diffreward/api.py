@@ -71,7 +71,7 @@ def fit(
     ``extract.fit(name, source, settings)``.
 
     Args:
-        pair: of :func:`make_pair`.
+        pair: of :func:`diffreward.reward.make_pair`.
         samples: clean samples in the coordinates of the pair, of either model or mixed;
             or instead
         base: clean samples of the base, and
@@ -151,7 +151,7 @@ def score(
     """Scores clean samples; only differences between them mean anything.
 
     Args:
-        reward: of :func:`fit`, :func:`load` or any extractor.
+        reward: of :func:`fit`, of a card or of any extractor.
         samples: in the data's own units; in the coordinates of the pair if the reward has
             no normaliser.
         as_: ``value``, in the units of the reward (``reward.units``); ``nats``, the same,

@@ -11,6 +11,7 @@ from typing import Any
 from diffreward.text import one_line
 
 MIB = 2**20
+"""Bytes of a mebibyte."""
 LARGE = 32 * 2**30
 """Bytes a file of arrays may have."""
 SMALL = 64 * MIB

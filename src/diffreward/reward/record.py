@@ -161,6 +161,7 @@ def score_units(reward: Reward, as_: str) -> str:
 
 
 RANKING = "ranking: mean of the reward over noise levels, without a unit"
+"""What a ranking is, in words."""
 
 
 def _levels(reward: Reward, as_: str) -> int:
