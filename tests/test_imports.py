@@ -21,6 +21,8 @@ ALLOWED["learn"] -= {"card"}
 ALLOWED["extract"] |= {"train"}
 ALLOWED["extract"] -= {"card"}
 ALLOWED["cli"] = EVERYTHING
+# The front door, which no package goes through.
+FRONT = {"api", "arguments", "toy"}
 # Modules below all packages; they import none of them.
 BOTTOM = {"types", "files", "names", "text", "weights", "__version__"}
 FOREIGN = {"torch", "gym", "mujoco_py", "d4rl", "configs", "experiments", "tests"}
@@ -57,6 +59,15 @@ def test_what_lies_below_imports_no_package(module):
     for name in set().union(*map(imports, paths)):
         parts = name.split(".")
         assert parts[0] != "diffreward" or {*parts[1:2]} <= BOTTOM, f"{module}: {name}"
+
+
+@pytest.mark.parametrize("module", sorted(FRONT))
+def test_the_front_door_sees_all_but_the_command_line(module):
+    for name in imports(SOURCE / f"{module}.py"):
+        parts = name.split(".")
+        assert parts[0] not in FOREIGN, f"{module}: {name}"
+        if parts[0] == "diffreward" and len(parts) > 1:
+            assert parts[1] in FRONT | BOTTOM | EVERYTHING - {"cli"}, f"{module}: {name}"
 
 
 def test_the_parts_of_a_door_are_its_own():

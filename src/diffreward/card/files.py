@@ -206,6 +206,7 @@ def _rebuilt(
         card["units"],
         normaliser=normaliser,
         cost=card["cost"],
+        shape=shape,
     )
 
 

@@ -83,8 +83,8 @@ def require(extractor: str, source: Source, *parts: str) -> None:
         )
 
 
-def check(extractor: str, source: Source) -> None:
-    """Refuses samples and labels that do not belong together.
+def check(extractor: str, source: Source) -> tuple[int, ...] | None:
+    """Shape of one sample; refuses samples and labels that do not belong together.
 
     Raises:
         ValueError: with both shapes.
@@ -112,6 +112,7 @@ def check(extractor: str, source: Source) -> None:
             f"{extractor}: {len(source.returns)} returns for {count} samples of base and "
             "expert; give one each, base first"
         )
+    return shape
 
 
 def schedule_of(extractor: str, source: Source, settings: FitSettings) -> Schedule:

@@ -68,8 +68,9 @@ def fit(
     if extractor not in EXTRACTORS:
         names = ", ".join(EXTRACTORS)
         raise ValueError(f"unknown extractor {extractor!r}; use one of: {names}")
-    check(extractor, source)
+    shape = check(extractor, source)
     folder = None if workdir is None else Path(workdir)
     if folder is not None and extractor not in UNTRAINED:
         open_run(folder, run_record(extractor, source, settings, seed, models))
-    return EXTRACTORS[extractor](source, settings, seed, folder)
+    reward = EXTRACTORS[extractor](source, settings, seed, folder)
+    return reward._replace(shape=shape)

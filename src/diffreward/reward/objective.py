@@ -74,4 +74,4 @@ PAPER = Objective(
 """As the published code does, which forgets conditioning and padding."""
 
 OBJECTIVES = {objective.name: objective for objective in (SCORE, PAPER)}
-"""The objectives by name."""
+"""Objectives by the names that configs have for them."""

@@ -48,6 +48,8 @@ class Reward(NamedTuple):
     """From the data's own units to the coordinates of ``reward_fn``."""
     cost: dict[str, float] = {}  # noqa: RUF012 - a default nobody writes to
     """Seconds and network evaluations."""
+    shape: tuple[int, ...] | None = None
+    """Of one sample, where it is known."""
 
 
 def network_reward(
@@ -159,7 +161,7 @@ def score_units(reward: Reward, as_: str) -> str:
 
 
 RANKING = "ranking: mean of the reward over noise levels, without a unit"
-"""What a score is that only ranks, in words."""
+"""What a ranking is, in words."""
 
 
 def _levels(reward: Reward, as_: str) -> int:

@@ -1,0 +1,106 @@
+"""Parts from outside the package: each is listed in one table, and everything uses it."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import diffreward as dr
+from configs import maze2d
+from diffreward.extract import EXTRACTORS, FitSettings, Source
+from diffreward.learn import denoising_task, init
+from diffreward.reward import OBJECTIVES, SCORE
+from diffreward.reward.alignment import align_scores
+from experiments import build
+
+HORIZON, DIM = 8, 6
+
+
+@pytest.fixture
+def config():
+    config = maze2d.get_config("umaze,smoke")
+    with config.unlocked():
+        config.model.horizon = HORIZON
+    return config
+
+
+class Waves(nn.Module):
+    """A denoiser of the tests' own."""
+
+    @nn.compact
+    def __call__(self, x, t):
+        return nn.Dense(x.shape[-1])(jnp.sin(x)) + 0.0 * t.astype(jnp.float32)
+
+
+class Height(nn.Module):
+    """A reward of the tests' own."""
+
+    @nn.compact
+    def __call__(self, x, t):
+        return nn.Dense(1)(jnp.sin(x)).sum()
+
+
+def test_a_network_for_denoisers(config, monkeypatch, key):
+    monkeypatch.setitem(build.NETWORKS, "waves", lambda section: Waves())
+    with config.unlocked():
+        config.model.network = "waves"
+    model = build.build_denoiser(config.model, 2, 4)
+    params = model.init(key)
+    x = jax.random.normal(key, (HORIZON, DIM))
+    assert model.eps_fn(params)(x, jnp.int32(3)).shape == (HORIZON, DIM)
+    batch = {"x_0": x[None], "valid": jnp.ones((1, HORIZON))}
+    loss = lambda p: denoising_task(model, 1).loss(p, None, key, batch)[0]
+    with jax.numpy_rank_promotion("allow"):  # the trainer's batches broadcast
+        gradient = jax.tree.leaves(jax.grad(loss)(params))
+    assert all(jnp.abs(g).max() > 0 for g in gradient)
+
+
+def test_a_network_for_rewards(config, monkeypatch, key):
+    monkeypatch.setitem(
+        build.REWARDS, "height", lambda section, objective, window: Height()
+    )
+    with config.unlocked():
+        config.rewards.network = "height"
+    model = build.build_denoiser(config.model, 2, 4)
+    reward = build.build_reward(config.rewards, model)
+    params = init(reward.network, model.shape, key)
+    x, t = jax.random.normal(key, (HORIZON, DIM)), jnp.int32(3)
+    wanted = SCORE.scale(model.schedule, t) * Height().apply(params, x, t)
+    np.testing.assert_allclose(reward.reward_fn(params)(x, t), wanted, rtol=1e-5)
+
+
+def test_a_weight_of_the_alignment(config, monkeypatch, key):
+    def flat(pair, x_t, t):
+        return align_scores(pair, x_t, t)._replace(weight=jnp.ones(()))
+
+    monkeypatch.setitem(OBJECTIVES, "flat", SCORE._replace(name="flat", align=flat))
+    with config.unlocked():
+        config.rewards.preset = "flat"
+    model = build.build_denoiser(config.model, 2, 4)
+    reward = build.build_reward(config.rewards, model)
+    params, t = init(reward.network, model.shape, key), jnp.int32(3)
+    x, base, difference = jax.random.normal(key, (3, HORIZON, DIM))
+    states = {"x_t": x, "t": t, "base": base, "difference": difference, "context": ()}
+    found = reward.record_loss(params, **states)[0]
+    known = reward._replace(objective=SCORE).record_loss(params, **states)[0]
+    weight = jnp.square(model.schedule.sigma[t]) / model.schedule.alpha_bar[t]
+    np.testing.assert_allclose(found * weight, known, rtol=1e-4)
+
+
+def test_an_extractor(monkeypatch, tmp_path):
+    def leaning(source, settings, seed, workdir):
+        slope = source.expert.mean(0) - source.base.mean(0)
+        rho = lambda x_t, t: slope @ x_t
+        return dr.Reward(rho, settings.schedule, "leaning", units="unknown")
+
+    monkeypatch.setitem(EXTRACTORS, "leaning", leaning)
+    toy = dr.toy_pair(50, num_steps=4)
+    base, expert = jnp.split(toy.train, 2)
+    settings = FitSettings(schedule=dr.diffusion.cosine(4))
+    source = Source(base=base, expert=expert)
+    reward = dr.extract.fit("leaning", source, settings, workdir=tmp_path)
+    assert (reward.extractor, reward.shape) == ("leaning", (2,))
+    assert dr.score(reward, expert).mean() > dr.score(reward, base).mean()
+    with pytest.raises(ValueError, match="not in nats but in units that nobody has named"):
+        dr.score(reward, base, as_="nats")
