@@ -14,7 +14,7 @@ from configs.common import ConfigDict
 from diffreward import data as d
 from diffreward import measures
 from diffreward.learn import Denoiser, RewardModel
-from diffreward.reward import Pair, metrics, noised_values
+from diffreward.reward import Pair, noised_values
 from diffreward.steer import follow_plans, guide, guide_by_difference, plan
 from diffreward.text import say
 from diffreward.types import Params
@@ -141,7 +141,7 @@ def reward_map(
     prepared: Any,
     values: Callable[[Array], Array],
     episodes: d.Episodes,
-) -> tuple[metrics.Grid, np.ndarray]:
+) -> tuple[measures.Grid, np.ndarray]:
     """Reward of every bin of the maze, from the windows through it, smoothed.
 
     Every point of a window gets the window's value (winsorised as in the paper). A bin
@@ -160,15 +160,15 @@ def reward_map(
     points = d.unnormalise(prepared.normaliser, np.asarray(x))[:, :, 2:4]
     rows, columns = prepared.maze.walls.shape
     corner = np.array([columns, rows]) / 2
-    grid = metrics.make_grid(-corner, corner, e.map_bin)
-    raw = metrics.value_map(
+    grid = measures.make_grid(-corner, corner, e.map_bin)
+    raw = measures.value_map(
         grid,
         points.reshape(-1, 2),
         value,
         min_count=e.map_min_count,
         quantile=e.map_quantile or None,
     )
-    return grid, metrics.smooth_map(raw, e.map_smoothing)
+    return grid, measures.smooth_map(raw, e.map_smoothing)
 
 
 test_set.__test__ = False  # type: ignore[attr-defined]
@@ -311,14 +311,14 @@ class Tools:
             base_episodes,
         )
         visits = [
-            metrics.visits(grid, x.observations[:, :2])
+            measures.visits(grid, x.observations[:, :2])
             for x in (first(expert_episodes), base_episodes)
         ]
-        ratio = metrics.log_visit_ratio(
+        ratio = measures.log_visit_ratio(
             *visits, min_count=e.map_min_count, sigma=e.map_smoothing
         )
         both = np.isfinite(shown) & np.isfinite(ratio)
-        peak = metrics.find_peak(grid, shown, target, cell=1.0)
+        peak = measures.find_peak(grid, shown, target, cell=1.0)
         distance = d.make_geodesic(prepared.maze, target)(grid.centres[both])
         record = {
             "peak_distance": peak.distance,

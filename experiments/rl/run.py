@@ -20,7 +20,6 @@ from diffreward import files, measures, report
 from diffreward.learn import Denoiser, RewardModel
 from diffreward.report import figures
 from diffreward.report.canvas import EngFormatter
-from diffreward.reward import metrics
 from diffreward.steer import stepwise, wrappers
 from diffreward.text import say
 from diffreward.types import Params
@@ -189,12 +188,12 @@ def credit_states(config: ConfigDict, source: Source, params: Params) -> Raw:
     )
 
     def value(rows: np.ndarray) -> np.ndarray:
-        return metrics.look_up(grid, shown, rows[:, -1, ACT : ACT + 2])
+        return measures.look_up(grid, shown, rows[:, -1, ACT : ACT + 2])
 
     if not config.ranked:
         return lambda history, true: value(history.rows)
     seen = value(sample_windows(source))
-    return lambda history, true: metrics.surprise(value(history.rows), seen)
+    return lambda history, true: measures.surprise(value(history.rows), seen)
 
 
 def credit_windows(config: ConfigDict, source: Source, params: Params) -> Raw:
