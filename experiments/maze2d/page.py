@@ -9,11 +9,12 @@ from configs.common import ConfigDict
 from diffreward import files, train
 from diffreward.data import read_arrays
 from diffreward.report import figures, markdown, write_json
+from experiments.maze2d.build import REWARDS, Run
 
 
-def write(config: ConfigDict, workdir: Path, prepared: Any, result: dict) -> None:
+def write(run: Run, result: dict[str, Any]) -> None:
     """Writes figures/, report.md and report.json into the run's folder."""
-    walls = prepared.maze.walls
+    workdir, walls = run.workdir, run.maze.walls
     arrays = {
         goal: read_arrays(workdir / "evaluation" / f"goal{goal}.npz")
         for goal in result["goals"]
@@ -26,7 +27,7 @@ def write(config: ConfigDict, workdir: Path, prepared: Any, result: dict) -> Non
     draw_fvu(folder / "fvu.png", result)
     draw_training(folder / "training.png", workdir)
     write_json(workdir / "report.json", result)
-    files.write_text(workdir / "report.md", page(config, result))
+    files.write_text(workdir / "report.md", page(run.config, result))
 
 
 def draw_summary(path: Path, walls: np.ndarray, result: dict, arrays: dict) -> None:
@@ -104,7 +105,7 @@ def draw_fvu(path: Path, result: dict) -> None:
 
 def draw_training(path: Path, workdir: Path) -> None:
     """Training loss of every stage."""
-    stages = ("base", "experts", "rewards", "window_rewards")
+    stages = ("base", "experts", *REWARDS)
     fig, axes = figures.grid_of(len(stages), 4, size=3.0)
     for ax, stage in zip(axes, stages, strict=True):
         rows = train.read_rows(workdir / stage / "metrics.jsonl")
@@ -168,20 +169,10 @@ reported, not aimed at: the data itself bounds it |
 | FVU of the reward, of the window reward | {s["fvu"]:.3f}, {s["window_fvu"]:.3f} | share \
 of the score difference left unexplained on held-out data |
 | plans that end at the goal: base, {steered}, difference, expert | \
-{
-        ", ".join(
-            f"{100 * s['reached'][n]:.0f} %"
-            for n in ("unsteered", steered, "difference", "expert")
-        )
-    } \
+{percent(s["reached"], steered)} \
 | from held-out start states; *difference* is the upper bound of any reward |
 | the same, executed in the simulator | \
-{
-        ", ".join(
-            f"{100 * s['executed'][n]:.0f} %"
-            for n in ("unsteered", steered, "difference", "expert")
-        )
-    } \
+{percent(s["executed"], steered)} \
 | plans followed by the PD controller |
 
 {markdown(header, rows)}

@@ -2,7 +2,7 @@
 
 from configs.common import ConfigDict, choose
 from experiments import limits
-from experiments.maze2d import run as maze2d
+from experiments.maze2d.check import check as check_maze
 
 KINDS = ("true", "extracted", "random")
 CREDITS = ("state", "window")
@@ -10,7 +10,7 @@ CREDITS = ("state", "window")
 
 def check(config: ConfigDict) -> None:
     """Refuses values that would only fail after hours."""
-    maze2d.check(config.maze2d)
+    check_maze(config.maze2d)
     if not config.run:
         raise ValueError("run is empty; name the folder of a maze run")
     limits.check_seed(config.seed)

@@ -1,6 +1,5 @@
 """Many point masses in one maze as one vector environment for an RL library."""
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,11 +10,8 @@ from stable_baselines3.common.vec_env import (  # pyright: ignore[reportMissingI
 
 from diffreward import data as d
 from diffreward.steer import wrappers
-
-ACT, OBS = 2, 4
-
-Pay = Callable[[wrappers.History, np.ndarray], np.ndarray]
-"""Rewards (envs,) of the newest step from the history and the true rewards."""
+from experiments.maze2d.build import ACT, OBS
+from experiments.rl.pay import Pay
 
 
 class MazeVecEnv(VecEnv):

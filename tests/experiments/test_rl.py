@@ -1,5 +1,8 @@
 """The maze as a vector environment, rewards paid in it, and the summary of a run."""
 
+import json
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,8 +13,8 @@ from diffreward import data as d
 from diffreward import files
 from diffreward.steer import wrappers
 from diffreward.steer.stepwise import clean_reward, make_step_reward
-from experiments.build import build_denoiser, build_reward
-from experiments.maze2d import run as maze2d
+from experiments.maze2d import build as maze2d
+from experiments.rl import build, page, pay
 from experiments.rl import run as rl
 
 WINDOW = 8
@@ -29,13 +32,12 @@ def config():
 
 
 @pytest.fixture(scope="module")
-def source(config):
+def study(config):
     """A maze run with untrained rewards and random-walk data."""
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        model = build_denoiser(config.maze2d.model, 2, 4)
-        reward = build_reward(config.maze2d.window_rewards, model)
-        x, t = jnp.zeros(model.shape), jnp.zeros((), jnp.int32)
-        one = lambda k: reward.network.init(jax.random.key(k), x, t)
+        run = maze2d.build(config.maze2d, Path("never written"))
+        x, t = jnp.zeros(run.model.shape), jnp.zeros((), jnp.int32)
+        one = lambda k: run.window_reward.network.init(jax.random.key(k), x, t)
         params = jax.tree.map(lambda *x: jnp.stack(x), one(0), one(1))
     rng = np.random.default_rng(0)
     rows = 400
@@ -45,19 +47,18 @@ def source(config):
         timeouts=np.arange(rows) % 40 == 39,
     )
     normaliser = d.fit_limits(d.transitions(episodes))
-    maze = d.make_maze("umaze")
-    prepared = maze2d.Prepared(maze, normaliser, {"train": episodes}, [])
-    return rl.Source(prepared, model, reward, WINDOW, params)
+    prepared = maze2d.Prepared(normaliser, {"train": episodes}, [])
+    return build.Study(config, run.workdir, run, prepared, params)
 
 
-def make_env(source, pay, count=6, **options):
+def make_env(study, pay, count=6, **options):
     pytest.importorskip("stable_baselines3")
     from experiments.rl.env import MazeVecEnv
 
     return MazeVecEnv(
-        source.prepared.maze,
-        source.prepared.maze.goals[0],
-        source.prepared.normaliser,
+        study.run.maze,
+        study.run.maze.goals[0],
+        study.prepared.normaliser,
         pay,
         num_envs=count,
         frame_skip=6,
@@ -69,35 +70,35 @@ def make_env(source, pay, count=6, **options):
 
 
 @pytest.mark.parametrize("kind", ["true", "extracted", "random"])
-def test_windows_are_paid_to_the_step_that_completes_them(config, source, kind):
+def test_windows_are_paid_to_the_step_that_completes_them(config, study, kind):
     goal = 8 if kind == "extracted" else 1
     config = config.copy_and_resolve_references()
     with config.unlocked():
         config.credit = "window"
-    pay = rl.make_pay(config, source, rl.Job(goal, kind, 3))
+    payment = pay.make_pay(study._replace(config=config), build.Job(goal, kind, 3))
     rng = np.random.default_rng(1)
     rows = rng.uniform(-1, 1, (WINDOW + 3, 6)).astype(np.float32)
-    true = d.true_reward(rows[:, 2:], source.prepared.maze.goals[goal - 1])
+    true = d.true_reward(rows[:, 2:], study.run.maze.goals[goal - 1])
     history, paid = wrappers.empty_history(1, WINDOW, 6), []
     for row, r in zip(rows, true, strict=True):
         history = wrappers.push(history, row[None])
-        paid.append(pay(history, r[None])[0])
+        paid.append(payment(history, r[None])[0])
     if kind == "true":
         raw = true
     else:
         if kind == "extracted":  # goal 8 is the second member of the smoke run
-            params = jax.tree.map(lambda x: x[1], source.params)
+            params = jax.tree.map(lambda x: x[1], study.window_rewards)
         else:
-            x, t = jnp.zeros(source.model.shape), jnp.zeros((), jnp.int32)
-            params = source.reward.network.init(jax.random.key(3), x, t)
+            x, t = jnp.zeros(study.run.model.shape), jnp.zeros((), jnp.int32)
+            params = study.run.window_reward.network.init(jax.random.key(3), x, t)
         value = clean_reward(
-            source.reward.window_fn(params),
-            source.model.schedule,
+            study.run.window_reward.window_fn(params),
+            study.run.model.schedule,
             jax.random.key(0),
             jnp.array([0, 8, 16, 24]),
             num_noises=0,
         )
-        one = make_step_reward(value, source.prepared.normaliser, WINDOW)
+        one = make_step_reward(value, study.prepared.normaliser, WINDOW)
         raw = np.asarray(one(jnp.asarray(rows[:, 2:]), jnp.asarray(rows[:, :2])))
         assert paid[: WINDOW - 1] == [0] * (WINDOW - 1)
         raw, paid = raw[WINDOW - 1 :], paid[WINDOW - 1 :]
@@ -110,13 +111,13 @@ def test_windows_are_paid_to_the_step_that_completes_them(config, source, kind):
 
 @pytest.mark.parametrize("ranked", [False, True])
 def test_states_are_paid_what_windows_through_their_place_are_worth(
-    config, source, monkeypatch, ranked
+    config, study, monkeypatch, ranked
 ):
     config = config.copy_and_resolve_references()
     config.ranked = ranked
     # A reward of windows that says how far right they are: the map has to say it too.
-    rightness = lambda model, reward: lambda params, x: x[:, :, 2].mean(1)
-    monkeypatch.setattr(rl.maze2d_evaluate, "make_window_values", rightness)
+    rightness = lambda run: lambda params, x: x[:, :, 2].mean(1)
+    monkeypatch.setattr(pay.maps, "make_window_values", rightness)
     rng = np.random.default_rng(4)
     line = np.repeat(rng.uniform(-1, 1, 300) + 0.2, 20)  # every episode stays at one place
     episodes = d.Episodes.from_arrays(
@@ -124,14 +125,15 @@ def test_states_are_paid_what_windows_through_their_place_are_worth(
         np.zeros((len(line), 2)),
         timeouts=np.arange(len(line)) % 20 == 19,
     )
-    prepared = source.prepared._replace(base={"train": episodes})
-    pay = rl.make_pay(config, source._replace(prepared=prepared), rl.Job(8, "extracted", 0))
+    prepared = study.prepared._replace(base={"train": episodes})
+    other = study._replace(config=config, prepared=prepared)
+    payment = pay.make_pay(other, build.Job(8, "extracted", 0))
     places = np.linspace(-0.7, 0.7, 15)
     rows = np.zeros((15, WINDOW, 6), np.float32)
     rows[:, :-1] = rng.uniform(-1, 1, (15, WINDOW - 1, 6))  # the past is not looked at
     rows[:, -1, 2] = places
     # Short histories are paid too.
-    paid = pay(wrappers.History(rows, np.ones(15, int)), np.zeros(15))
+    paid = payment(wrappers.History(rows, np.ones(15, int)), np.zeros(15))
     if ranked:
         # The surprise of places further right has mean 1 and deviation 1.
         share = (line[:, None] >= places).mean(0)
@@ -144,20 +146,20 @@ def test_states_are_paid_what_windows_through_their_place_are_worth(
     assert shift == pytest.approx(-line.mean() / line.std(), abs=0.1)
 
 
-def test_episodes_of_the_vector_environment_are_those_of_the_simulator(source):
-    env = make_env(source, lambda history, true: true)
+def test_episodes_of_the_vector_environment_are_those_of_the_simulator(study):
+    env = make_env(study, lambda history, true: true)
     first = env.reset()
-    shift, scale = (np.asarray(x)[2:] for x in source.prepared.normaliser)
+    shift, scale = (np.asarray(x)[2:] for x in study.prepared.normaliser)
     state = first * scale + shift
     rng = np.random.default_rng(2)
-    physics = d.make_physics(source.prepared.maze)
+    physics = d.make_physics(study.run.maze)
     total = np.zeros(6)
     for step in range(20):
         action = rng.uniform(-2, 2, (6, 2))
         state = d.step(physics, state, np.clip(action, -1, 1), 6)
         env.step_async(action)
         observation, reward, over, infos = env.step_wait()
-        gap = np.linalg.norm(state[:, :2] - source.prepared.maze.goals[0], axis=1)
+        gap = np.linalg.norm(state[:, :2] - study.run.maze.goals[0], axis=1)
         near = np.abs(gap - d.GOAL_RADIUS) > 1e-3
         np.testing.assert_array_equal(reward[near], (gap <= d.GOAL_RADIUS)[near])
         total += reward
@@ -170,8 +172,8 @@ def test_episodes_of_the_vector_environment_are_those_of_the_simulator(source):
     np.testing.assert_allclose(at_rest[:, 2:], 0, atol=1e-5)
 
 
-def test_staggered_episodes_have_their_own_ends(source):
-    env = make_env(source, lambda history, true: true, stagger=True)
+def test_staggered_episodes_have_their_own_ends(study):
+    env = make_env(study, lambda history, true: true, stagger=True)
     env.reset()
     ends = np.zeros((60, 6), bool)
     for step in range(60):
@@ -189,7 +191,7 @@ def records(config, returns):
         for kind in config.rewards:
             for seed in range(config.seeds):
                 final = returns(kind, goal, seed)
-                found[rl.Job(goal, kind, seed)] = {
+                found[build.Job(goal, kind, seed)] = {
                     "curve": [(0, 5.0), (100, final)],
                     "return": final,
                     "reached": 1.0,
@@ -212,11 +214,22 @@ def test_shares_and_regret_are_means_over_goals(tmp_path):
     regret = ((82 - 62) / (82 - 5) + (42 - 32) / (42 - 5)) / 2
     assert extracted["regret"][0] == pytest.approx(regret)
     assert result["kinds"]["true"]["share"][0] == pytest.approx(1)
-    rl.write_page(config, tmp_path, found, result)
-    page = (tmp_path / "report.md").read_text()
-    assert f"| {100 * share:.1f} [" in page
-    assert "\\" not in page
+    page.write(config, tmp_path, found, result)
+    text = (tmp_path / "report.md").read_text()
+    assert f"| {100 * share:.1f} [" in text
+    assert "\\" not in text
+    assert json.loads((tmp_path / "report.json").read_text()) == result
     assert (tmp_path / "figures" / "learning.png").stat().st_size > 5000
+
+
+def test_regret_has_no_scale_where_the_true_reward_teaches_nothing(tmp_path):
+    config = configs.get_config("umaze,smoke")
+    found = records(config, lambda kind, goal, seed: 4.0 if kind == "true" else 6.0)
+    result = rl.summarise(config, found)
+    assert result["untrained"] == {"1": 5.0}
+    assert [kind["regret"] for kind in result["kinds"].values()] == [None] * 3
+    page.write(config, tmp_path, found, result)
+    assert page.NO_SCALE in (tmp_path / "report.md").read_text()
 
 
 @pytest.mark.parametrize(
@@ -241,7 +254,7 @@ def test_the_maze_run_is_found_at_home_and_has_one_process_at_a_time(
     config, tmp_path, monkeypatch
 ):
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr(rl, "read_source", lambda config: pytest.fail("not claimed"))
+    monkeypatch.setattr(build.maze2d, "build", lambda *_: pytest.fail("not claimed"))
     config = config.copy_and_resolve_references()
     config.run = "~/maze"
     with (
@@ -253,19 +266,19 @@ def test_the_maze_run_is_found_at_home_and_has_one_process_at_a_time(
 
 
 @pytest.mark.slow
-def test_a_run_resumes_and_both_rewards_are_learned(source, tmp_path, monkeypatch):
+def test_a_run_resumes_and_both_rewards_are_learned(study, tmp_path, monkeypatch):
     pytest.importorskip("sbx")
     # A reward of windows that says how near to the goal they are, by a curve flat there,
     # in a maze without walls in the way.
     maze = d.make_maze("open")
     goal = maze.goals[0]
-    shift, scale = (np.asarray(x)[2:4] for x in source.prepared.normaliser)
+    shift, scale = (np.asarray(x)[2:4] for x in study.prepared.normaliser)
 
-    def nearness(model, reward):
+    def nearness(run):
         away = lambda x: jnp.linalg.norm(x[..., 2:4] * scale + shift - goal, axis=-1)
         return lambda params, x: 1e4 - away(x).mean(1) ** 4
 
-    monkeypatch.setattr(rl.maze2d_evaluate, "make_window_values", nearness)
+    monkeypatch.setattr(pay.maps, "make_window_values", nearness)
     places = d.sample_free(maze, np.random.default_rng(5), 2_000)
     observations = np.concatenate([places, np.zeros_like(places)], 1).repeat(WINDOW, 0)
     episodes = d.Episodes.from_arrays(  # every one rests where it starts
@@ -273,8 +286,7 @@ def test_a_run_resumes_and_both_rewards_are_learned(source, tmp_path, monkeypatc
         np.zeros((len(observations), 2)),
         timeouts=np.arange(len(observations)) % WINDOW == WINDOW - 1,
     )
-    prepared = source.prepared._replace(maze=maze, base={"train": episodes})
-    source = source._replace(prepared=prepared)
+    prepared = study.prepared._replace(base={"train": episodes})
     config = configs.get_config("open,smoke")
     with config.unlocked():
         config.seeds, config.rewards, config.run = (
@@ -285,7 +297,11 @@ def test_a_run_resumes_and_both_rewards_are_learned(source, tmp_path, monkeypatc
         config.steps = 65_536
         config.evaluate_every = 32_768
         config.maze2d.evaluation.map_episodes = len(places)
-    monkeypatch.setattr(rl, "read_source", lambda config: source)
+    run = study.run._replace(config=config.maze2d, maze=maze)
+    open_maze = study._replace(
+        config=config, workdir=tmp_path / "rl", run=run, prepared=prepared
+    )
+    monkeypatch.setattr(rl, "build", lambda config, workdir: open_maze)
     monkeypatch.setattr(rl.report, "stage_digest", lambda folder: "x")
     result = rl.main(config, tmp_path / "rl")
     kinds = result["kinds"]

@@ -1,4 +1,4 @@
-"""Measures of any reward: ranking, calibration, distances, regret, steering."""
+"""Measures of any reward: ranking, calibration, distances, maps, regret, steering."""
 
 from diffreward.measures.calibration import (
     Calibration,
@@ -35,7 +35,20 @@ from diffreward.measures.interval import (
     interquartile_mean,
     nested_bootstrap,
 )
-from diffreward.measures.maps import Concentration, mass_near_goal
+from diffreward.measures.maps import (
+    Concentration,
+    Grid,
+    Peak,
+    find_peak,
+    log_visit_ratio,
+    look_up,
+    make_grid,
+    mass_near_goal,
+    smooth_map,
+    surprise,
+    value_map,
+    visits,
+)
 from diffreward.measures.ranking import (
     Band,
     auroc,
@@ -66,7 +79,9 @@ __all__ = [
     "Concentration",
     "Coverage",
     "Fit",
+    "Grid",
     "Interval",
+    "Peak",
     "PolicyFn",
     "PolicyReturns",
     "Reliability",
@@ -88,8 +103,12 @@ __all__ = [
     "epic_canonical_table",
     "epic_distance",
     "epic_distance_table",
+    "find_peak",
     "gain_at_kl",
     "interquartile_mean",
+    "log_visit_ratio",
+    "look_up",
+    "make_grid",
     "mann_whitney",
     "mass_near_goal",
     "mean_gain",
@@ -102,8 +121,12 @@ __all__ = [
     "rank_correlation_by_band",
     "reliability_curve",
     "return_at_kl",
+    "smooth_map",
     "starc_distance",
     "starc_distance_table",
+    "surprise",
     "val_canonical",
     "val_canonical_table",
+    "value_map",
+    "visits",
 ]

@@ -1,0 +1,43 @@
+"""What a config of a maze run may hold; checked before the first stage."""
+
+from configs.common import ConfigDict, choose
+from diffreward import data as d
+from diffreward.learn import SOURCES
+from experiments import limits
+from experiments.maze2d.build import REWARDS
+
+
+def check(config: ConfigDict) -> None:
+    """Refuses values that a stage would only meet much later."""
+    choose("maze", config.maze, d.MAZE_NAMES)
+    goals = list(config.goals)
+    known = [g for g in goals if type(g) is int and 1 <= g <= 8]
+    if not goals or len(set(known)) < len(goals):
+        raise ValueError(f"goals must be different numbers from 1 to 8, got {goals}")
+    limits.check_seed(config.seed)
+    limits.check_model(config.model)
+    for name in REWARDS:
+        choose(f"{name}.source", config[name].source, SOURCES)
+        limits.check_window(config[name], name, config.model.horizon)
+    limits.check_training(config, "base", "experts", *REWARDS)
+    check_data(config)
+    check_evaluation(config)
+    choose("experts.init", config.experts.init, ("base", "scratch"))
+
+
+def check_data(config: ConfigDict) -> None:
+    """Refuses datasets without rows, or of no episode."""
+    names = ("base_transitions", "expert_transitions", "frame_skip", "max_steps")
+    limits.at_least(config.data, "data", **dict.fromkeys(names, 1))
+    limits.at_least(config.data, "data", action_noise=0, hold=0, processes=0)
+
+
+def check_evaluation(config: ConfigDict) -> None:
+    """Refuses measurements of nothing."""
+    e, name = config.evaluation, "evaluation"
+    names = ("episodes", "windows", "noises", "plans", "map_episodes", "map_min_count")
+    limits.at_least(e, name, **dict.fromkeys(names, 1), map_smoothing=0)
+    limits.positive(e, name, "reach", "map_bin")
+    limits.shares(e, name, "map_quantile")
+    limits.check_scales(e.scales)
+    choose("evaluation.space", e.space, ("eps", "mean", "input"))

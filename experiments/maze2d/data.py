@@ -1,0 +1,96 @@
+"""The data of a maze run: generated in the simulator, split, cut into windows."""
+
+import time
+
+import numpy as np
+
+from diffreward import data as d
+from diffreward import report
+from diffreward.text import say
+from experiments.maze2d.build import ACT, OBS, Prepared, Run
+
+
+def make_data(run: Run) -> None:
+    """Generates base and expert trajectories in the simulator."""
+    config, folder, section = run.config, run.workdir / "data", run.config.data
+    settings = {
+        "maze": config.maze,
+        "goals": list(config.goals),
+        "seed": config.seed,
+        # How many processes share the work changes no byte of it.
+        "data": {k: v for k, v in section.to_dict().items() if k != "processes"},
+    }
+    if report.open_stage(folder, settings):
+        say("data: done before")
+        return
+    recipe = d.Recipe(
+        frame_skip=section.frame_skip,
+        action_noise=section.action_noise,
+        hold=section.hold,
+        max_steps=section.max_steps,
+    )
+    began = time.time()
+    kinds: tuple[tuple[str, tuple, int], ...] = (
+        ("base", (None,), section.base_transitions),
+        ("experts", tuple(config.goals), section.expert_transitions),
+    )
+    for name, goals, transitions in kinds:
+        d.generate(
+            folder / name,
+            config.maze,
+            goals,
+            transitions=transitions,
+            seed=config.seed,
+            recipe=recipe,
+            processes=section.processes,
+        )
+    report.close_stage(folder, {"seconds": time.time() - began})
+
+
+def prepare(run: Run) -> Prepared:
+    """Reads the data, splits it by episode and fits the shared normaliser."""
+    config, folder = run.config, run.workdir / "data"
+
+    def by_split(episodes: d.Episodes) -> dict[str, d.Episodes]:
+        parts = d.split_episodes(len(episodes.starts), config.seed)
+        return {name: d.select(episodes, index) for name, index in parts.items()}
+
+    base = by_split(d.load(folder / "base", config.maze, None))
+    experts = [
+        by_split(d.load(folder / "experts", config.maze, goal)) for goal in config.goals
+    ]
+    return Prepared(d.fit_limits(d.transitions(base["train"])), base, experts)
+
+
+def windows(run: Run, prepared: Prepared, episodes: d.Episodes) -> d.Windows:
+    """Windows of one set of episodes."""
+    return d.make_windows(
+        episodes,
+        prepared.normaliser,
+        horizon=run.config.model.horizon,
+        pad=run.config.model.pad,
+        balance="episode",
+    )
+
+
+def expert_windows(run: Run, prepared: Prepared, split: str) -> d.Windows:
+    """Windows of all experts, one member each."""
+    return d.stack_windows([windows(run, prepared, e[split]) for e in prepared.experts])
+
+
+def blank_windows(run: Run) -> d.Windows:
+    """One window of zeros: shapes are all an estimate needs."""
+    horizon = run.config.model.horizon
+    zeros = np.zeros((horizon + 1, ACT + OBS), np.float32)
+    timeouts = np.arange(horizon + 1) == horizon
+    episodes = d.Episodes.from_arrays(zeros[:, ACT:], zeros[:, :ACT], timeouts=timeouts)
+    normaliser = d.Normaliser(zeros[0], zeros[0] + 1)
+    return d.make_windows(episodes, normaliser, horizon=horizon, pad=False)
+
+
+def resting_states(run: Run, count: int = 1024) -> np.ndarray:
+    """Observations at rest at free places of the maze."""
+    states = np.zeros((count, OBS), np.float32)
+    rng = np.random.default_rng(run.config.seed)
+    states[:, :2] = d.sample_free(run.maze, rng, count)
+    return states
