@@ -30,13 +30,13 @@ def law_row(folders: list[Path]) -> dict[str, Any]:
     found = [truth.Comparison(**_scores(folder)) for folder in folders]
 
     def numbers(i: int, rows: np.ndarray) -> list[float]:
-        every = truth.agreement(truth.Comparison(*(a[rows] for a in found[i])))
+        every = truth.accuracy(truth.Comparison(*(a[rows] for a in found[i])))
         return [getattr(every, name) for name in LAWS]
 
     units = [list(np.arange(len(f.value))[:, None]) for f in found]
     value, draws = nested_bootstrap(numbers, units, resamples=LAW_RESAMPLES)
     levels = [
-        [truth.agreement(f, slice(t, t + 1)).gradient_error for f in found]
+        [truth.accuracy(f, slice(t, t + 1)).gradient_error for f in found]
         for t in range(found[0].value.shape[1])
     ]
     return {

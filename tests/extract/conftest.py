@@ -6,7 +6,7 @@ import pytest
 
 from diffreward.data import pairs
 from diffreward.diffusion import cosine
-from diffreward.extract import agreement, compare, exact_source
+from diffreward.extract import accuracy, compare, exact_source
 
 SCHEDULE = cosine(24)
 
@@ -36,7 +36,7 @@ class Known:
         truth = true_fn or self.true_fn
         found = compare(reward_fn, truth, SCHEDULE, jax.random.key(12), self.x_0)
         swapped = found._replace(score=-found.score, truth=-found.truth)
-        return agreement(found, levels), agreement(swapped, levels)
+        return accuracy(found, levels), accuracy(swapped, levels)
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from diffreward.extract import (
     WEIGHTINGS,
     Comparison,
     FitSettings,
-    agreement,
+    accuracy,
     exact_pair,
     fit,
     loss_gap,
@@ -177,12 +177,12 @@ def test_agreement_of_a_known_error():
     rng = np.random.default_rng(0)
     score, truth = rng.normal(size=(64, 5, 2)), rng.normal(size=(64, 5))
     found = Comparison(1.1 * score, score, truth + np.arange(5.0), truth)
-    result = agreement(found)
+    result = accuracy(found)
     np.testing.assert_allclose(result.gradient_error, 0.1, rtol=1e-6)
     np.testing.assert_allclose(result[1:], (0, 0, 1), atol=1e-7)
     noisy = found._replace(gradient=score + 0.1 * rng.normal(size=score.shape))
     picks = [rng.permutation(64)[:32] for _ in range(40)]
     # Half of the samples, without replacement: varies as all of them do.
-    halves = [agreement(Comparison(*(x[i] for x in noisy))) for i in picks]
+    halves = [accuracy(Comparison(*(x[i] for x in noisy))) for i in picks]
     spread = np.std([h.gradient_error for h in halves])
-    assert 0.5 < spread / agreement(noisy).gradient_error_se < 2
+    assert 0.5 < spread / accuracy(noisy).gradient_error_se < 2

@@ -48,7 +48,13 @@ from diffreward.data.maze import (
     xy_to_cell,
 )
 from diffreward.data.maze_dataset import generate, load
-from diffreward.data.maze_generate import CLEARANCE, Recipe, Rollouts, collect, plan
+from diffreward.data.maze_generate import (
+    CLEARANCE,
+    MazeRollouts,
+    Recipe,
+    collect,
+    plan_route,
+)
 from diffreward.data.maze_physics import Physics, make_physics, pd_action, step
 from diffreward.data.minari import load_minari
 from diffreward.data.normaliser import (
@@ -105,7 +111,7 @@ __all__ = [
     "Prompts",
     "Recipe",
     "Recorder",
-    "Rollouts",
+    "MazeRollouts",
     "Shards",
     "SquashedGaussianPolicy",
     "Stream",
@@ -146,7 +152,7 @@ __all__ = [
     "open_shards",
     "parse_source",
     "pd_action",
-    "plan",
+    "plan_route",
     "read_hdf5",
     "read_index",
     "read_prompts",

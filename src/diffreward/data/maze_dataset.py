@@ -20,7 +20,7 @@ from diffreward.data import maze as mz
 from diffreward.data.d4rl import read_hdf5
 from diffreward.data.episodes import Episodes, concatenate
 from diffreward.data.hdf5 import write_hdf5
-from diffreward.data.maze_generate import CLEARANCE, Recipe, Rollouts, collect
+from diffreward.data.maze_generate import CLEARANCE, MazeRollouts, Recipe, collect
 from diffreward.data.maze_physics import make_physics
 from diffreward.files import read_json, sha256, write_text
 
@@ -190,7 +190,7 @@ def _write_shard(shard: _Shard) -> tuple[str, dict[str, Any]]:
     }
 
 
-def _flatten(rollouts: Rollouts, rows: int) -> dict[str, np.ndarray]:
+def _flatten(rollouts: MazeRollouts, rows: int) -> dict[str, np.ndarray]:
     """Rows of the first episodes that together have at least ``rows`` rows."""
     states, actions, goals, lengths = rollouts
     enough = np.searchsorted(np.cumsum(lengths), rows) + 1

@@ -37,7 +37,7 @@ class Recipe(NamedTuple):
     """Steps after which an episode counts as lost."""
 
 
-class Rollouts(NamedTuple):
+class MazeRollouts(NamedTuple):
     """Episodes of one batch of agents, side by side."""
 
     states: np.ndarray
@@ -57,7 +57,7 @@ def collect(
     agents: int,
     goal: np.ndarray | None,
     recipe: Recipe,
-) -> Rollouts:
+) -> MazeRollouts:
     """Walks ``agents`` episodes to their ends.
 
     An episode is kept if it arrives within ``max_steps`` and never comes closer to a
@@ -69,7 +69,7 @@ def collect(
         goals = mz.sample_free(maze, rng, agents)
     else:
         goals = np.broadcast_to(goal, (agents, 2))
-    waypoints, final = plan(maze, rng, start, goals)
+    waypoints, final = plan_route(maze, rng, start, goals)
     states = np.zeros((agents, recipe.max_steps + 1, 4), np.float32)
     actions = np.zeros((agents, recipe.max_steps, 2), np.float32)
     states[:, 0, :2] = start
@@ -98,10 +98,10 @@ def collect(
         agent, state, current, left = agent[on], state[on], current[on], left[on]
         if not agent.size:
             break
-    return Rollouts(states, actions, goals, lengths)
+    return MazeRollouts(states, actions, goals, lengths)
 
 
-def plan(
+def plan_route(
     maze: mz.Maze, rng: np.random.Generator, start: np.ndarray, goals: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Waypoints ``(agents, longest, 2)`` and the index of each agent's last one.

@@ -4,9 +4,9 @@ from diffreward.extract.loss_gap import WEIGHTINGS
 from diffreward.extract.run import OtherRun, has_steps, run_record
 from diffreward.extract.source import FitSettings, Preferences, Source
 from diffreward.extract.truth import (
-    Agreement,
+    Accuracy,
     Comparison,
-    agreement,
+    accuracy,
     compare,
     exact_pair,
     exact_source,
@@ -17,14 +17,14 @@ from diffreward.reward import Reward
 __all__ = [
     "EXTRACTORS",
     "WEIGHTINGS",
-    "Agreement",
+    "Accuracy",
     "Comparison",
     "FitSettings",
     "OtherRun",
     "Preferences",
     "Reward",
     "Source",
-    "agreement",
+    "accuracy",
     "compare",
     "exact_pair",
     "exact_source",

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from diffreward.diffusion import Condition, from_eps, pin
+from diffreward.diffusion import from_eps, hold, pin
 from diffreward.extract.potential import line_integral
 from diffreward.extract.source import FitSettings, Source, require
 from diffreward.extract.training import cost, samples_of
@@ -77,7 +77,7 @@ def flow_log_density(
     """
     schedule = pair.schedule
     angle = jnp.arctan2(schedule.sigma, schedule.sqrt_alpha_bar)
-    condition = None if pinned is None else Condition(pinned, jnp.zeros_like(x_t))
+    condition = hold(pinned, jnp.zeros_like(x_t))
 
     def velocity(x: Array, s: Array) -> Array:
         v = from_eps(schedule, "v", x, s, eps_fn(x, s))
@@ -160,7 +160,7 @@ def path_log_ratio(
 ) -> Scalar:
     """Log ratio of the models along one noising path from x_t, given its noises."""
     schedule = pair.schedule
-    condition = None if pinned is None else Condition(pinned, x_t)
+    condition = hold(pinned, x_t)
     free = jnp.ones(x_t.shape) if pinned is None else 1.0 - pinned.astype(x_t.dtype)
 
     def step(carry: tuple[Array, Array], inputs: tuple) -> tuple[tuple[Array, Array], None]:

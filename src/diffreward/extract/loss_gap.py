@@ -15,10 +15,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from diffreward.diffusion import Condition, Schedule, pin
+from diffreward.diffusion import Schedule, hold, pin
 from diffreward.extract.potential import line_integral
 from diffreward.extract.source import FitSettings, Source, require
 from diffreward.extract.training import cost
+from diffreward.names import choose
 from diffreward.reward import Pair, Reward, integral_weights
 from diffreward.types import EpsFn, Mask, Sample, Scalar, Step
 
@@ -105,12 +106,12 @@ def loss_gap(
     began = time.perf_counter()
     require("loss_gap", source, "pair")
     assert source.pair is not None
-    if settings.weighting not in WEIGHTINGS:
-        names = ", ".join(WEIGHTINGS)
-        raise ValueError(f"unknown weighting {settings.weighting!r}; use one of: {names}")
     if settings.noises < 1:
         raise ValueError(f"loss_gap needs noises >= 1, got {settings.noises}")
-    pair, rule = source.pair, WEIGHTINGS[settings.weighting]
+    pair, rule = (
+        source.pair,
+        WEIGHTINGS[choose("weighting", settings.weighting, WEIGHTINGS)],
+    )
     key = jax.random.key(seed)
 
     def rho(x_t: Sample, t: Step) -> Scalar:
@@ -168,7 +169,7 @@ def level_gaps(
     """
     schedule = pair.schedule
     a2, _ = relative_signal(schedule, t)
-    condition = None if pinned is None else Condition(pinned, x_t)
+    condition = hold(pinned, x_t)
     free = jnp.ones(x_t.shape) if pinned is None else 1.0 - pinned.astype(x_t.dtype)
 
     def gap(s: Array, a2: Array, eps: Array) -> Array:

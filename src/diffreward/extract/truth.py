@@ -87,7 +87,7 @@ def compare(
     return Comparison(*map(np.asarray, run(x_0, jax.random.split(key, len(x_0)))))
 
 
-class Agreement(NamedTuple):
+class Accuracy(NamedTuple):
     """How far a reward is from the true one; 0, 0 and 1 are perfect."""
 
     gradient_error: float
@@ -100,7 +100,7 @@ class Agreement(NamedTuple):
     """Spearman's, mean over levels."""
 
 
-def agreement(found: Comparison, levels: slice = slice(None)) -> Agreement:
+def accuracy(found: Comparison, levels: slice = slice(None)) -> Accuracy:
     """Summary of a comparison over some levels, all by default."""
     gradient, score, value, truth = (np.asarray(x[:, levels], np.float64) for x in found)
     squares = lambda x: np.square(x).reshape(len(x), -1).sum(1)
@@ -112,7 +112,7 @@ def agreement(found: Comparison, levels: slice = slice(None)) -> Agreement:
     error = spread / signal.mean() / (2 * max(root, 1e-12))
     centre = lambda x: x - x.mean(0)
     off = np.square(centre(value) - centre(truth)).sum() / np.square(centre(truth)).sum()
-    return Agreement(root, float(error), float(np.sqrt(off)), _spearman(value, truth))
+    return Accuracy(root, float(error), float(np.sqrt(off)), _spearman(value, truth))
 
 
 def _spearman(x: np.ndarray, y: np.ndarray) -> float:

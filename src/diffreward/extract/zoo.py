@@ -12,6 +12,7 @@ from diffreward.extract.loss_gap import loss_gap
 from diffreward.extract.potential import line_potential
 from diffreward.extract.run import open_run, run_record
 from diffreward.extract.source import FitSettings, Source, check
+from diffreward.names import choose
 from diffreward.reward import Reward
 
 Extractor = Callable[[Source, FitSettings, int, Path | None], Reward]
@@ -65,9 +66,7 @@ def fit(
         ValueError: for an unknown extractor, a source without what it needs, or a
             ``workdir`` that holds steps of another run.
     """
-    if extractor not in EXTRACTORS:
-        names = ", ".join(EXTRACTORS)
-        raise ValueError(f"unknown extractor {extractor!r}; use one of: {names}")
+    choose("extractor", extractor, EXTRACTORS)
     shape = check(extractor, source)
     folder = None if workdir is None else Path(workdir)
     if folder is not None and extractor not in UNTRAINED:

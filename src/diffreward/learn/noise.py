@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from diffreward.diffusion import Condition, Schedule, draw_levels, pin, q_sample
+from diffreward.diffusion import Schedule, draw_levels, hold, pin, q_sample
 from diffreward.types import Mask, PRNGKey
 
 
@@ -51,8 +51,7 @@ def noise_at(
     """Diffuses a batch to given levels; pinned entries stay clean."""
 
     def one(x_0: Array, t: Array, eps: Array) -> Array:
-        condition = None if pinned is None else Condition(pinned, x_0)
-        return pin(q_sample(schedule, x_0, t, eps), condition)
+        return pin(q_sample(schedule, x_0, t, eps), hold(pinned, x_0))
 
     return jax.vmap(one)(x_0, t, eps)
 

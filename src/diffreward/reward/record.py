@@ -9,8 +9,10 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from diffreward import files
+from diffreward.data.batches import map_batches
 from diffreward.data.normaliser import Normaliser, normalise
 from diffreward.diffusion import Schedule
+from diffreward.names import choose
 from diffreward.reward.values import noised_values
 from diffreward.types import Params, PRNGKey, RewardFn, Sample
 
@@ -123,11 +125,7 @@ def score_samples(
         raise ValueError(f"sample {int(np.argmax(bad))} holds a number that is not finite")
     eps = jnp.asarray(noises(levels, x_0.shape[1:], seed, num_noises))
     batched = jax.jit(jax.vmap(lambda x: _mean_reward(reward, x, eps)))
-    # Whole batches only, so that one program is compiled.
-    rows = np.resize(np.arange(len(x_0)), -(-len(x_0) // batch_size) * batch_size)
-    size = min(batch_size, len(x_0))
-    parts = [batched(x_0[rows[i : i + size]]) for i in range(0, len(x_0), size)]
-    return np.concatenate(parts)[: len(x_0)]
+    return map_batches(batched, min(batch_size, len(x_0)), x_0)
 
 
 NOISE_MEMORY = 2**30
@@ -166,9 +164,7 @@ RANKING = "ranking: mean of the reward over noise levels, without a unit"
 
 def _levels(reward: Reward, as_: str) -> int:
     """How many of the levels, from the least noisy on, make up a score."""
-    if as_ not in get_args(Form):
-        names = ", ".join(get_args(Form))
-        raise ValueError(f"unknown form of a score {as_!r}; use one of: {names}")
+    choose("form of a score", as_, get_args(Form))
     if as_ == "nats" and reward.units != "nats":
         raise ValueError(
             f"a {reward.extractor} reward is not in nats but in {UNITS[reward.units]}; ask "

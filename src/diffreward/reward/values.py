@@ -3,7 +3,7 @@
 import jax
 from jaxtyping import Array, Float, Int
 
-from diffreward.diffusion import Condition, Schedule, pin, q_sample
+from diffreward.diffusion import Schedule, hold, pin, q_sample
 from diffreward.types import Mask, RewardFn, Sample, Step
 
 
@@ -44,7 +44,7 @@ def level_values(
     pinned: Mask | None = None,
 ) -> Float[Array, " noises"]:
     """:func:`noised_values` of one level."""
-    condition = None if pinned is None else Condition(pinned, x_0)
+    condition = hold(pinned, x_0)
 
     def value(noise: Array) -> Array:
         return reward_fn(pin(q_sample(schedule, x_0, t, noise), condition), t)
