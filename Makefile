@@ -30,7 +30,7 @@ check: setup
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
 
 fast: setup
-	$(BIN)/python -m pytest -n 2 --dist loadscope -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder -m "not slow"
 
 # Also the tests that take minutes each.
 slow: setup

@@ -69,7 +69,11 @@ def test_collected_data_that_were_exchanged_are_refused(tmp_path):
 
 
 def test_the_home_folder_is_found_after_an_equals_sign(tmp_path):
-    environment = {**os.environ, "HOME": str(tmp_path / "home"), "PYTHONPATH": str(ROOT)}
+    environment = {
+        **os.environ,
+        "HOME": str(tmp_path / "home"),
+        "PYTHONPATH": os.pathsep.join(sys.path),
+    }
     config = f"--config={ROOT}/configs/images.py:digits,smoke"
     (tmp_path / "home" / "x").mkdir(parents=True)
     (tmp_path / "home" / "x" / "base").mkdir()
