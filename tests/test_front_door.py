@@ -107,9 +107,10 @@ def test_the_toy_is_what_it_says(toy):
     assert np.corrcoef(found, toy.true_reward(toy.test[:32]))[0, 1] > 0.95
 
 
-def test_fit_is_gradient_alignment_on_the_samples_given(pair, monkeypatch):
+def test_fit_is_gradient_alignment_on_the_samples_given(pair, reward, monkeypatch):
     calls = []
-    monkeypatch.setattr(dr.extract, "fit", lambda *a, **kw: calls.append((a, kw)))
+    learned = lambda *a, **kw: calls.append((a, kw)) or reward
+    monkeypatch.setattr(dr.extract, "fit", learned)
     base, expert = jnp.zeros((3, 2)), jnp.ones((2, 2))
     pins = np.array([True, False])
     for given in ({"base": base, "expert": expert}, {"expert": expert}, {"samples": base}):

@@ -225,7 +225,7 @@ def draw_samples(
     Args:
         model: noise prediction of (x_t, t).
         schedule: its levels, such as ``pair.schedule``.
-        shape: (samples, *shape of one).
+        shape: of all: a number of samples, then the shape of one.
         seed: of all noises.
 
     Raises:

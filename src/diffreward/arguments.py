@@ -14,7 +14,7 @@ def kind(value: object) -> str:
     return f"a {type(value).__name__}"
 
 
-def is_number(value: object) -> bool:
+def is_number(value: Any) -> bool:
     """Whether a value is a finite real number."""
     numbers = int | float | np.integer | np.floating
     return isinstance(value, numbers) and math.isfinite(value)
