@@ -9,15 +9,13 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Compiling takes longer than computing here: no optimisations, loops of LLVM instead of
 # MLIR's, one module per program; half the time, and child processes must do the same.
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "true"
-FLAGS = [
-    *os.environ.get("XLA_FLAGS", "").split(),
-    "--xla_force_host_platform_device_count=8",
-    "--xla_cpu_parallel_codegen_split_count=1",
-]
 # XLA ends the process at a flag that it does not know, as releases from 0.12 on this one.
-if version("jaxlib").startswith("0.10."):
-    FLAGS.append("--xla_cpu_use_fusion_emitters=false")
-os.environ["XLA_FLAGS"] = " ".join(FLAGS)
+os.environ["XLA_FLAGS"] = (
+    os.environ.get("XLA_FLAGS", "")
+    + " --xla_force_host_platform_device_count=8"
+    + " --xla_cpu_parallel_codegen_split_count=1"
+    + " --xla_cpu_use_fusion_emitters=false" * version("jaxlib").startswith("0.10.")
+)
 os.environ.setdefault("MUJOCO_GL", "disable")
 
 import jax
