@@ -22,6 +22,12 @@ PUBLISHED = {
 COLUMNS = ("method", "", "score [95 %]", "IQM", "gap closed [95 %]", "scale")
 RECALLED = """ paper*: published scores on D4RL's own data and `-v2` simulators,
 recalled and **not verified**."""
+FILMED = "figures/film.gif"
+FILM = f"""Base, steered (`{{}}`) and expert on the same episode (every fourth step):
+
+![film]({FILMED})
+
+"""
 UNSCALED = ("unsteered", "best-of-n", "expert")
 
 
@@ -30,7 +36,7 @@ def write(run: Run, result: dict[str, Any]) -> None:
     folder, task = run.workdir / "figures", run.config.task
     draw_scores(folder / "scores.png", result)
     draw_fvu(folder / "fvu.png", result)
-    draw_film(folder / "film.gif", task, run.workdir / "evaluation", filmed(result))
+    draw_film(run.workdir / FILMED, task, run.workdir / "evaluation", filmed(result))
     write_json(run.workdir / "report.json", result)
     files.write_text(run.workdir / "report.md", page(run, result))
 
@@ -76,16 +82,19 @@ def collected(results: list[dict[str, Any]]) -> str:
     lines: list[tuple[str, ...]] = [
         (n, Markup(MEANING[n]), *(cell(r, n) for r in results)) for n in names
     ]
-    for name in ("unsteered", "discriminator", "paper"):
+    known = any(r["task"] in PUBLISHED for r in results)
+    for name in ("unsteered", "discriminator", "paper") if known else ():
         scores = (published(r, name) for r in results)
         lines.append((Markup(f"*published, {name}*"), "recalled, not verified", *scores))
+    note = (
+        " The published scores are on\nD4RL's data and `-v2` simulators." if known else ""
+    )
     return f"""# Relative rewards in locomotion
 
 {markdown(("method", "", *(r["task"] for r in results)), lines)}
 
 Normalised scores (D4RL: random 0, expert 100) with 95 % intervals; in brackets the share
-of the gap between base and expert that the method closes. The published scores are on
-D4RL's data and `-v2` simulators.
+of the gap between base and expert that the method closes.{note}
 """
 
 
@@ -95,6 +104,7 @@ def page(run: Run, result: dict[str, Any]) -> str:
     reward, published = result["rewards"]["rewards"], result["rewards"]["paper_rewards"]
     score = result["methods"]["score"]
     simulators = f"`{''.join(run.task.env_id.rpartition('-')[1:])}` simulators"
+    motion = FILM.format(filmed(result)) if (run.workdir / FILMED).exists() else ""
     recalled = RECALLED if config.task in PUBLISHED else ""
     return f"""# Relative reward in {config.task}
 
@@ -118,11 +128,7 @@ gap reaches {reward["gap_auroc"]:.3f}.
 
 ![fvu](figures/fvu.png)
 
-Base, steered (`{filmed(result)}`) and expert on the same episode (every fourth step):
-
-![film](figures/film.gif)
-
-Rollouts of `score`: {score["steps_per_second"]:.0f} steps/s, planner
+{motion}Rollouts of `score`: {score["steps_per_second"]:.0f} steps/s, planner
 {score["planner_seconds"]:.0f} s, physics {score["physics_seconds"]:.0f} s.
 """
 
@@ -166,7 +172,10 @@ def filmed(result: dict[str, Any]) -> str:
 
 
 def draw_film(path: Path, task: str, evaluation: Path, steered: str) -> None:
-    """Base, steered base and expert on one episode, if they were recorded."""
+    """Base, steered base and expert on one episode, if they were recorded.
+
+    A body without capsules leaves nothing to draw.
+    """
     shown = {
         "unsteered": figures.BASE,
         steered: figures.STEERED,
@@ -177,5 +186,5 @@ def draw_film(path: Path, task: str, evaluation: Path, steered: str) -> None:
         arrays = read(evaluation / f"{name}.npz")
         if "film_0" in arrays:
             bodies[name] = body_segments(task, arrays["film_0"][:400:4])
-    if bodies:
+    if bodies and all(body.shape[1] for body in bodies.values()):
         film(path, bodies, colours=shown)
