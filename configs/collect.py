@@ -3,13 +3,15 @@ r"""Locomotion data made here: a SAC agent's replay buffer and its final policy.
     python -m experiments.collect --config=configs/collect.py:hopper \
         --workdir=runs/collect/hopper
 
-Needs the extra ``rl``: ``pip install -e '.[rl]'``. Switches: a task (halfcheetah, hopper,
-walker2d) and a preset (``full``, the default, hours on two cores; ``smoke``, a minute).
+Needs the extra ``rl``: ``pip install -e '.[rl]'``. Switches: a task (an entry of
+data.LOCOMOTION) and a preset (``full``, the default, hours on two cores; ``smoke``, a
+minute).
 """
 
 from configs.common import ConfigDict, parse_switches
+from diffreward.data import LOCOMOTION
 
-TASKS = ("halfcheetah", "hopper", "walker2d")
+TASKS = LOCOMOTION
 PRESETS = ("full", "smoke")
 
 

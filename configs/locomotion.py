@@ -5,7 +5,7 @@ r"""Locomotion: base and expert Diffuser, rewards, baselines, rollouts, one tabl
 
 Switches after the colon, in any order:
 
-    task    halfcheetah, hopper, walker2d
+    task    halfcheetah, hopper, walker2d, or a further entry of data.LOCOMOTION
     preset  cpu (default, within the hour on two cores), smoke (a minute), gpu, paper
     source  collect (default: data made here by the shipped policies), d4rl, minari
     study   none (default), transfer (rewards judged on a base of another seed),
@@ -17,9 +17,12 @@ Switches after the colon, in any order:
 Any key below can be overridden: ``--config.rewards.steps=4000``.
 """
 
-from configs.common import ConfigDict, parse_switches, training
+from typing import NamedTuple
 
-TASKS = ("halfcheetah", "hopper", "walker2d")
+from configs.common import ConfigDict, parse_switches, training
+from diffreward.data import LOCOMOTION
+
+TASKS = LOCOMOTION
 PRESETS = ("cpu", "smoke", "gpu", "paper")
 SOURCES = ("collect", "d4rl", "minari")
 STUDIES = (
@@ -32,10 +35,33 @@ STUDIES = (
     "low-rate",
     "clipped",
 )
-# Horizon of a plan, in the paper's settings and in ours for two cores.
-HORIZONS = {"halfcheetah": (4, 4), "hopper": (32, 8), "walker2d": (32, 4)}
-# Guidance scale and last guided level of the published rollouts.
-PAPER_GUIDANCE = {"halfcheetah": (0.5, 5), "hopper": (0.2, 10), "walker2d": (0.5, 5)}
+
+
+class Settings(NamedTuple):
+    """What differs between tasks; the defaults serve any other."""
+
+    paper_horizon: int = 32
+    """Of a plan, in the paper's settings."""
+    horizon: int = 4
+    """Of a plan, in ours for two cores."""
+    paper_scale: float = 0.5
+    """Of the published guidance."""
+    paper_t_stop: int = 5
+    """Last level that is guided as published."""
+    dim_mults: tuple[int, ...] = (1, 2, 4, 8)
+    """Of the unet."""
+    attention: bool = False
+    """Of the unet."""
+    smoke_transitions: int = 8_000
+    """Where no episode ends early, each of six policies needs a second one of 1,000
+    steps, or there are too few to split."""
+
+
+SETTINGS = {
+    "halfcheetah": Settings(4, dim_mults=(1, 4, 8), attention=True),
+    "hopper": Settings(32, 8, 0.2, 10, smoke_transitions=4_000),
+    "walker2d": Settings(32, smoke_transitions=4_000),
+}
 
 
 def get_config(argument: str = "hopper") -> ConfigDict:
@@ -44,6 +70,7 @@ def get_config(argument: str = "hopper") -> ConfigDict:
         argument, task=TASKS, preset=PRESETS, source=SOURCES, study=STUDIES
     )
     task, preset, source = (switches[k] for k in ("task", "preset", "source"))
+    own = SETTINGS.get(task, Settings())
     c = ConfigDict()
     c.task = task
     c.seed = 0
@@ -60,7 +87,7 @@ def get_config(argument: str = "hopper") -> ConfigDict:
     d.processes = 2
 
     c.model = m = ConfigDict()
-    m.horizon = HORIZONS[task][1]
+    m.horizon = own.horizon
     m.pad = True
     m.mask_padding = True
     m.pinned = (0,)
@@ -71,8 +98,7 @@ def get_config(argument: str = "hopper") -> ConfigDict:
     m.width = 256
     m.depth = 3
     m.time_width = 64  # of the mlp's time path
-    m.dim_mults = (1, 4, 8) if task == "halfcheetah" else (1, 2, 4, 8)  # of the unet
-    m.attention = task == "halfcheetah"  # of the unet
+    m.dim_mults, m.attention = own.dim_mults, own.attention  # of the unet
     m.clip = 0.0
     m.action_weight = 1.0  # of the first action, in the loss
 
@@ -121,17 +147,17 @@ def get_config(argument: str = "hopper") -> ConfigDict:
     e.batch = 128  # episodes at once
     e.candidates = 0  # plans per step of the row "best-of-n"; 0: no such row
     e.num_evaluations = 0  # network evaluations per plan by DDIM; 0: every level
-    e.paper_scale, e.paper_t_stop = PAPER_GUIDANCE[task]
+    e.paper_scale, e.paper_t_stop = own.paper_scale, own.paper_t_stop
     e.paper_stop_below = False  # end an episode at a return of -50, as published
     e.windows = 256  # held-out windows per class, for FVU and AUROC
     e.films = 1  # episodes per method to record
 
     if preset == "smoke":
-        _smoke(c, task)
+        _smoke(c, own)
     elif preset == "gpu":
         _gpu(c)
     elif preset == "paper":
-        _paper(c, task)
+        _paper(c, task, own)
     c.other_base = False  # judge rewards on a base of another seed
     _study(c, switches["study"])
     return c.lock()
@@ -159,10 +185,8 @@ def _stages(c: ConfigDict) -> tuple[ConfigDict, ...]:
     return c.base, c.expert, c.rewards, c.paper_rewards, c.discriminator, c.value
 
 
-def _smoke(c: ConfigDict, task: str) -> None:
-    # A cheetah never falls: each of its six policies needs a second episode of 1,000
-    # steps, or there are too few to split.
-    c.data.transitions = 8_000 if task == "halfcheetah" else 4_000
+def _smoke(c: ConfigDict, own: Settings) -> None:
+    c.data.transitions = own.smoke_transitions
     c.model.width, c.model.depth, c.model.num_steps = 64, 2, 5
     for t in _stages(c):
         t.steps, t.batch_size, t.checkpoint_every = 100, 32, 50
@@ -188,10 +212,10 @@ def _gpu(c: ConfigDict) -> None:
     e.episodes, e.validation_episodes, e.batch = 100, 100, 512
 
 
-def _paper(c: ConfigDict, task: str) -> None:
+def _paper(c: ConfigDict, task: str, own: Settings) -> None:
     """Settings of the published code; the shared normaliser and split stay ours."""
     m = c.model
-    m.horizon, m.network, m.mask_padding = HORIZONS[task][0], "unet", False
+    m.horizon, m.network, m.mask_padding = own.paper_horizon, "unet", False
     m.conservative = False
     m.action_weight = 10.0
     for t in (c.base, c.expert):

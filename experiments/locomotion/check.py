@@ -5,15 +5,18 @@ from diffreward import data as d
 from diffreward.data.snapshots import KINDS
 from diffreward.learn import SOURCES
 from experiments import limits
-from experiments.build import build_denoiser, build_reward
-from experiments.locomotion.page import MEANING
+from experiments.locomotion.record import REWARDS
+from experiments.locomotion.rollouts import TEST, VALIDATION
+from experiments.locomotion.rows import MEANING
 
-REWARDS = ("rewards", "paper_rewards")
 STAGES = ("base", "expert", *REWARDS, "discriminator", "value")
 
 
 def check(config: ConfigDict) -> None:
-    """Refuses values that a stage would only meet much later."""
+    """Refuses values that a stage would only meet much later.
+
+    Names of networks and presets are refused by what builds them, right after.
+    """
     choose("task", config.task, d.LOCOMOTION)
     limits.check_seed(config.seed)
     limits.check_model(config.model)
@@ -22,12 +25,9 @@ def check(config: ConfigDict) -> None:
             f"model.pinned is {tuple(config.model.pinned)}; a plan starts at what is "
             "observed, so put 0 in it"
         )
-    task = d.LOCOMOTION[config.task]
-    model = build_denoiser(config.model, task.act_dim, task.obs_dim)
     for name in REWARDS:
         choose(f"{name}.source", config[name].source, SOURCES)
         limits.check_window(config[name], name, config.model.horizon)
-        build_reward(config[name], model)
     choose("expert.init", config.expert.init, ("base", "scratch"))
     limits.check_training(config, *STAGES)
     limits.at_least(config.discriminator, "discriminator", batch_size=2)
@@ -42,12 +42,18 @@ def check(config: ConfigDict) -> None:
 def check_evaluation(config: ConfigDict) -> None:
     """Refuses rollouts of no episode, of no step or at no scale."""
     e = config.evaluation
-    names = ("episodes", "validation_episodes", "max_steps", "batch", "windows")
+    names = ("episodes", "max_steps", "batch", "windows")
     limits.at_least(e, "evaluation", **dict.fromkeys(names, 1))
     names = ("candidates", "num_evaluations", "films", "paper_t_stop")
     limits.at_least(e, "evaluation", **dict.fromkeys(names, 0))
     for row in e.rows:
         choose("evaluation.rows", row, MEANING)
+    most = TEST - VALIDATION
+    if not 2 <= e.validation_episodes <= most:
+        raise ValueError(
+            f"evaluation.validation_episodes is {e.validation_episodes}; use 2 or more, "
+            f"and at most {most:,}, after which the reported episodes begin"
+        )
     limits.check_scales(e.scales)
     limits.finite(e, "evaluation", "paper_scale")
     if e.num_evaluations > config.model.num_steps:

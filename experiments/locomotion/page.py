@@ -5,61 +5,62 @@ from typing import Any
 
 import numpy as np
 
-from configs.common import ConfigDict
 from diffreward import files
 from diffreward.data import body_segments
 from diffreward.report import Markup, figures, interval, markdown, write_json
 from diffreward.report.films import film
-from experiments.locomotion.evaluate import read
+from experiments.locomotion.record import Run
+from experiments.locomotion.rollouts import read
+from experiments.locomotion.rows import MEANING
 
-MEANING = {
-    "unsteered": "the base alone",
-    "discriminator": "steered by a classifier's logit",
-    "value": "steered by returns (Diffuser's guide; sees true rewards)",
-    "paper": "steered by the reward of the `paper` preset",
-    "score": "steered by the reward of the `score` preset, scale 1",
-    "score-chosen": "the same, scale chosen on validation episodes",
-    "best-of-n": "best of several unsteered plans by the reward of the `score` preset",
-    "energies": "steered by the difference of two energies (no training), scale 1",
-    "difference": "steered by the score difference itself",
-    "expert": "the expert alone",
-}
-# Recalled from the paper, not verified: base, discriminator, extracted reward.
-PAPER = {
+PUBLISHED = {
     "halfcheetah": {"unsteered": 30.38, "discriminator": 30.41, "paper": 31.65},
     "hopper": {"unsteered": 24.67, "discriminator": 25.12, "paper": 27.04},
     "walker2d": {"unsteered": 28.20, "discriminator": 27.98, "paper": 38.40},
 }
-HEADER = ("method", "", "score [95 %]", "IQM", "gap closed [95 %]", "scale", "paper*")
-COLUMNS = tuple(map(Markup, HEADER))
+"""Scores by task and row, recalled from the paper, not verified; a task may have none."""
+COLUMNS = ("method", "", "score [95 %]", "IQM", "gap closed [95 %]", "scale")
+RECALLED = """ paper*: published scores on D4RL's own data and `-v2` simulators,
+recalled and **not verified**."""
+FILMED = "figures/film.gif"
+FILM = f"""Base, steered (`{{}}`) and expert on the same episode (every fourth step):
+
+![film]({FILMED})
+
+"""
+UNSCALED = ("unsteered", "best-of-n", "expert")
 
 
-def write(config: ConfigDict, workdir: Path, result: dict[str, Any]) -> None:
+def write(run: Run, result: dict[str, Any]) -> None:
     """Writes figures/, report.md and report.json into the run's folder."""
-    folder = workdir / "figures"
+    folder, task = run.workdir / "figures", run.config.task
     draw_scores(folder / "scores.png", result)
     draw_fvu(folder / "fvu.png", result)
-    draw_film(folder / "film.gif", config.task, workdir / "evaluation", filmed(result))
-    write_json(workdir / "report.json", result)
-    files.write_text(workdir / "report.md", page(config, result))
+    draw_film(run.workdir / FILMED, task, run.workdir / "evaluation", filmed(result))
+    write_json(run.workdir / "report.json", result)
+    files.write_text(run.workdir / "report.md", page(run, result))
 
 
-def rows(result: dict[str, Any]) -> list[tuple]:
-    """One line per method, in the order of MEANING."""
-    published = PAPER[result["task"]]
-    return [
-        (
+def table(result: dict[str, Any]) -> str:
+    """One line per method, in the order of MEANING; published scores if there are any."""
+    published = PUBLISHED.get(result["task"], {})
+
+    def line(name: str, m: dict[str, Any]) -> tuple[str, ...]:
+        cells = (
             name,
-            Markup(meaning),
+            Markup(MEANING[name]),
             interval(m["score"], ".1f"),
             f"{m['iqm'][0]:.1f}",
             interval(m["gap_closure"]) if "gap_closure" in m else "",
-            f"{m['scale']:g}" if name not in ("unsteered", "best-of-n", "expert") else "",
-            f"{published[name]:.1f}" if name in published else "",
+            "" if name in UNSCALED else f"{m['scale']:g}",
         )
-        for name, meaning in MEANING.items()
-        if (m := result["methods"].get(name))
-    ]
+        score = f"{published[name]:.1f}" if name in published else ""
+        return (*cells, score) if published else cells
+
+    columns = (*COLUMNS, "paper*") if published else COLUMNS
+    rows = result["methods"]
+    lines = [line(name, rows[name]) for name in MEANING if name in rows]
+    return markdown(tuple(map(Markup, columns)), lines)
 
 
 def collected(results: list[dict[str, Any]]) -> str:
@@ -74,38 +75,48 @@ def collected(results: list[dict[str, Any]]) -> str:
         closed = f" ({interval(gap)})" if gap else ""
         return Markup(interval(method["score"], ".1f") + closed)
 
+    def published(result: dict[str, Any], name: str) -> str:
+        score = PUBLISHED.get(result["task"], {}).get(name)
+        return "" if score is None else f"{score:.1f}"
+
     lines: list[tuple[str, ...]] = [
         (n, Markup(MEANING[n]), *(cell(r, n) for r in results)) for n in names
     ]
-    for name in ("unsteered", "discriminator", "paper"):
-        scores = (f"{PAPER[r['task']][name]:.1f}" for r in results)
+    known = any(r["task"] in PUBLISHED for r in results)
+    for name in ("unsteered", "discriminator", "paper") if known else ():
+        scores = (published(r, name) for r in results)
         lines.append((Markup(f"*published, {name}*"), "recalled, not verified", *scores))
+    note = (
+        " The published scores are on\nD4RL's data and `-v2` simulators." if known else ""
+    )
     return f"""# Relative rewards in locomotion
 
 {markdown(("method", "", *(r["task"] for r in results)), lines)}
 
 Normalised scores (D4RL: random 0, expert 100) with 95 % intervals; in brackets the share
-of the gap between base and expert that the method closes. The published scores are on
-D4RL's data and `-v2` simulators.
+of the gap between base and expert that the method closes.{note}
 """
 
 
-def page(config: ConfigDict, result: dict[str, Any]) -> str:
+def page(run: Run, result: dict[str, Any]) -> str:
     """The report as Markdown."""
+    config = run.config
     reward, published = result["rewards"]["rewards"], result["rewards"]["paper_rewards"]
     score = result["methods"]["score"]
+    simulators = f"`{''.join(run.task.env_id.rpartition('-')[1:])}` simulators"
+    motion = FILM.format(filmed(result)) if (run.workdir / FILMED).exists() else ""
+    recalled = RECALLED if config.task in PUBLISHED else ""
     return f"""# Relative reward in {config.task}
 
 A *base* Diffuser imitates mediocre data, an *expert* one good data. The relative reward is
 learned from the two models; then it steers the base, one plan per step of the simulator.
 
-{markdown(COLUMNS, rows(result))}
+{table(result)}
 
-Scores are D4RL's (0 random, 100 expert) on `-v5` simulators, {score["episodes"]} episodes
+Scores are D4RL's (0 random, 100 expert) on {simulators}, {score["episodes"]} episodes
 for the learned rewards; intervals by bootstrap over episodes, seeds as strata. Data:
 `{config.data.base}` and `{config.data.expert}`. *Gap closed* is (method - unsteered) /
-(expert - unsteered). paper*: published scores on D4RL's own data and `-v2` simulators,
-recalled and **not verified**.
+(expert - unsteered).{recalled}
 
 ![scores](figures/scores.png)
 
@@ -117,11 +128,7 @@ gap reaches {reward["gap_auroc"]:.3f}.
 
 ![fvu](figures/fvu.png)
 
-Base, steered (`{filmed(result)}`) and expert on the same episode (every fourth step):
-
-![film](figures/film.gif)
-
-Rollouts of `score`: {score["steps_per_second"]:.0f} steps/s, planner
+{motion}Rollouts of `score`: {score["steps_per_second"]:.0f} steps/s, planner
 {score["planner_seconds"]:.0f} s, physics {score["physics_seconds"]:.0f} s.
 """
 
@@ -165,7 +172,10 @@ def filmed(result: dict[str, Any]) -> str:
 
 
 def draw_film(path: Path, task: str, evaluation: Path, steered: str) -> None:
-    """Base, steered base and expert on one episode, if they were recorded."""
+    """Base, steered base and expert on one episode, if they were recorded.
+
+    A body without capsules leaves nothing to draw.
+    """
     shown = {
         "unsteered": figures.BASE,
         steered: figures.STEERED,
@@ -176,5 +186,5 @@ def draw_film(path: Path, task: str, evaluation: Path, steered: str) -> None:
         arrays = read(evaluation / f"{name}.npz")
         if "film_0" in arrays:
             bodies[name] = body_segments(task, arrays["film_0"][:400:4])
-    if bodies:
+    if bodies and all(body.shape[1] for body in bodies.values()):
         film(path, bodies, colours=shown)

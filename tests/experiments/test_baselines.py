@@ -31,9 +31,9 @@ def episodes(mean, seed, count=40, length=20):
 
 
 @pytest.fixture(scope="module")
-def setting():
+def setting(tmp_path_factory):
     config = configs.get_config("hopper,smoke")
-    return config, locomotion.build_model(config)
+    return config, locomotion.build(config, tmp_path_factory.mktemp("run")).denoiser
 
 
 def windows(e, normaliser=None):

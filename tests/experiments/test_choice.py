@@ -3,9 +3,11 @@
 from typing import NamedTuple
 
 import numpy as np
+import pytest
 
 from configs import locomotion as configs
-from experiments.locomotion import evaluate
+from experiments.locomotion import rollouts, rows
+from experiments.locomotion.run import build
 
 
 class Rollout(NamedTuple):
@@ -19,7 +21,7 @@ class Rollout(NamedTuple):
 RETURNS = {("a", 0.5): 3.0, ("a", 1.0): 2.0, ("b", 0.5): 0.0, ("b", 1.0): 4.0}
 
 
-def test_scale_is_best_over_all_seeds_on_validation_episodes(monkeypatch):
+def test_scale_is_best_over_all_seeds_on_validation_episodes(monkeypatch, tmp_path):
     asked = []
 
     def roll_out(make, act, seeds, **others):
@@ -29,12 +31,13 @@ def test_scale_is_best_over_all_seeds_on_validation_episodes(monkeypatch):
         value = RETURNS[params, float(scale)]
         return Rollout(np.full(len(seeds), value), np.ones(len(seeds)))
 
-    monkeypatch.setattr(evaluate, "roll_out", roll_out)
+    monkeypatch.setattr(rollouts, "roll_out", roll_out)
     config = configs.get_config("hopper,smoke")
     with config.unlocked():
         config.evaluation.scales, config.evaluation.batch = (0.5, 1.0), 1
-    method = evaluate.Method(lambda *_: None, ["a", "b"], None)
-    found = evaluate.run(config, lambda *_: None, "score-chosen", method)
+    run = build(config, tmp_path)
+    method = rows.Method(lambda *_: None, ["a", "b"], None)
+    found = rollouts.evaluate_method(run, lambda *_: None, "score-chosen", method)
     assert found["scale"] == 1.0  # the first seed alone would take 0.5
     np.testing.assert_array_equal(found["tried"], [[0.5, 1.5], [1.0, 3.0]])
     np.testing.assert_array_equal(found["returns"], [[2.0] * 2, [4.0] * 2])
@@ -42,3 +45,24 @@ def test_scale_is_best_over_all_seeds_on_validation_episodes(monkeypatch):
     numbers = lambda calls: {seed for _, _, seeds in calls for seed in seeds}
     assert not numbers(tried) & numbers(reported)
     assert {scale for _, scale, _ in reported} == {1.0}
+
+
+def test_episodes_that_chose_a_scale_cannot_be_reported(monkeypatch, tmp_path):
+    def roll_out(make, act, seeds, **others):
+        return Rollout(np.zeros(len(seeds)), np.ones(len(seeds)))
+
+    monkeypatch.setattr(rollouts, "roll_out", roll_out)
+    monkeypatch.setattr(rollouts, "TEST", rollouts.VALIDATION + 1)
+    run = build(configs.get_config("hopper,smoke"), tmp_path)
+    method = rows.Method(lambda *_: None, ["a"], None)
+    with pytest.raises(ValueError, match="seed 10001 chose the scale"):
+        rollouts.evaluate_method(run, lambda *_: None, "score-chosen", method)
+
+
+@pytest.mark.parametrize("count", [1, 10_001])
+def test_validation_episodes_are_two_and_never_reach_the_reported_ones(tmp_path, count):
+    config = configs.get_config("hopper,smoke")
+    with config.unlocked():
+        config.evaluation.validation_episodes = count
+    with pytest.raises(ValueError, match=f"validation_episodes is {count}; use 2 or more"):
+        build(config, tmp_path)

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from configs import locomotion as configs
-from experiments.locomotion import evaluate as locomotion_evaluate
-from experiments.locomotion import run as locomotion
+from experiments.locomotion import data, rollouts
+from experiments.locomotion.run import build
 
 
 def archive(path):
@@ -22,13 +22,13 @@ def archive(path):
         "physics_seconds": np.float64(1),
         "film_0": rng.normal(size=(40, 12)),
     }
-    locomotion_evaluate.save(path, arrays)
+    rollouts.save(path, arrays)
     return arrays
 
 
 def test_what_was_saved_is_read(tmp_path):
     arrays = archive(tmp_path / "a.npz")
-    found = locomotion_evaluate.read(tmp_path / "a.npz")
+    found = rollouts.read(tmp_path / "a.npz")
     assert found.keys() == arrays.keys()
     for key, value in arrays.items():
         np.testing.assert_array_equal(found[key], value)
@@ -39,7 +39,7 @@ def outcome(path):
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # zipfile warns of names that come twice
-            return locomotion_evaluate.read(path), ""
+            return rollouts.read(path), ""
     except ValueError as error:
         return None, str(error)
 
@@ -56,7 +56,7 @@ def test_flipped_bits_are_noticed_or_change_nothing(tmp_path, seed):
     if found is None:
         assert re.match(rf"{re.escape(str(path))}.*delete it to run", message)
     else:
-        for key in locomotion_evaluate.KEYS:
+        for key in rollouts.KEYS:
             np.testing.assert_array_equal(found[key], arrays[key])
 
 
@@ -67,13 +67,13 @@ def test_torn_archives_are_named(tmp_path, share):
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
     with pytest.raises(ValueError, match=r"a\.npz .*; delete it to run"):
-        locomotion_evaluate.read(path)
+        rollouts.read(path)
 
 
 def test_archives_of_something_else_are_named(tmp_path):
     np.savez(tmp_path / "a.npz", returns=np.ones(3))
     with pytest.raises(ValueError, match=r"a\.npz: without lengths, .*; delete it"):
-        locomotion_evaluate.read(tmp_path / "a.npz")
+        rollouts.read(tmp_path / "a.npz")
 
 
 @pytest.mark.parametrize("content", [None, b"", b"\x89HDF\r\n\x1a\n torn"])
@@ -82,4 +82,4 @@ def test_collected_data_that_are_gone_or_torn_say_what_to_delete(tmp_path, conte
         (tmp_path / "data").mkdir()
         (tmp_path / "data" / "base.hdf5").write_bytes(content)
     with pytest.raises(ValueError, match=r"base\.hdf5.*; delete .*/data to collect"):
-        locomotion.load(configs.get_config("hopper,smoke"), tmp_path, "base")
+        data.load(build(configs.get_config("hopper,smoke"), tmp_path), "base")

@@ -13,7 +13,8 @@ import pytest
 from configs import images, locomotion
 from diffreward import data, files, report
 from experiments.images import stable_diffusion as sd
-from experiments.locomotion import run as experiment
+from experiments.locomotion import data as experiment
+from experiments.locomotion.run import build
 
 ROOT = Path(__file__).parents[2]
 
@@ -63,9 +64,9 @@ def test_collected_data_that_were_exchanged_are_refused(tmp_path):
     report.write_json(tmp_path / "data" / "report.json", found)
     assert experiment.own_file(tmp_path / "data", "base") == path
     data.write_hdf5(path, rows | {"rewards": np.ones(2)}, {})
-    config = locomotion.get_config("hopper,smoke")
+    run = build(locomotion.get_config("hopper,smoke"), tmp_path)
     with pytest.raises(ValueError, match=r"not the file that was collected; delete .*data"):
-        experiment.load(config, tmp_path, "base")
+        experiment.load(run, "base")
 
 
 def test_the_home_folder_is_found_after_an_equals_sign(tmp_path):

@@ -98,3 +98,16 @@ def test_mistakes_are_named(arguments, message):
         choose_scale(*arguments)
     with pytest.raises(ValueError, match="test_seeds must be different"):
         score_on_test(metric, Choice(1.0, (), ()), [])
+
+
+def test_members_share_a_scale_and_their_episodes():
+    """One row per member: the mean is over all, the error that of the shared episodes."""
+    both = lambda scale, seeds: np.stack([metric(scale, seeds), metric(scale, seeds) - 2])
+    choice = choose_scale(both, SCALES, VALIDATION)
+    alone = choose_scale(lambda *a: metric(*a) - 1, SCALES, VALIDATION)
+    assert choice.scale == alone.scale
+    for ours, theirs in zip(choice.points, alone.points, strict=True):
+        np.testing.assert_allclose(ours[:3], theirs[:3], rtol=1e-9)
+    assert score_on_test(both, choice, TEST).shape == (2, len(TEST))
+    with pytest.raises(ValueError, match=r"shape \(2, 3\)"):
+        choose_scale(lambda s, z: np.ones((2, 3)), SCALES, VALIDATION)

@@ -3,7 +3,8 @@
 Scores are D4RL's: 0 is its random policy, 100 its expert (Fu et al., 2020).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import gymnasium as gym
@@ -19,40 +20,72 @@ Stream = dict[str, np.ndarray]
 """Flat arrays over all steps, in D4RL's names."""
 
 
+_URL = "https://rail.eecs.berkeley.edu/datasets/offline_rl/gym_mujoco_v2/"
+_KINDS = ("random", "medium", "expert", "medium-expert", "medium-replay", "full-replay")
+
+
 class LocomotionTask(NamedTuple):
     """One task: its simulator, its shapes and the returns that mean 0 and 100."""
 
     env_id: str
+    """Gymnasium's name, after ``MODULE:`` if another package registers it."""
     obs_dim: int
     act_dim: int
     random_return: float
     expert_return: float
+    d4rl: Mapping[str, str] = MappingProxyType({})
+    """Addresses of its datasets in D4RL by their names; none by default."""
+
+
+def _d4rl(name: str) -> dict[str, str]:
+    """Addresses of the datasets of one of D4RL's locomotion tasks."""
+    file = lambda kind: f"{name}_{kind.replace('-', '_')}-v2.hdf5"
+    return {f"{name}-{kind}-v2": _URL + file(kind) for kind in _KINDS}
 
 
 LOCOMOTION = {
-    "halfcheetah": LocomotionTask("HalfCheetah-v5", 17, 6, -280.178953, 12135.0),
-    "hopper": LocomotionTask("Hopper-v5", 11, 3, -20.272305, 3234.3),
-    "walker2d": LocomotionTask("Walker2d-v5", 17, 6, 1.629008, 4592.3),
+    name: LocomotionTask(*about, d4rl=_d4rl(name))
+    for name, about in {
+        "halfcheetah": ("HalfCheetah-v5", 17, 6, -280.178953, 12135.0),
+        "hopper": ("Hopper-v5", 11, 3, -20.272305, 3234.3),
+        "walker2d": ("Walker2d-v5", 17, 6, 1.629008, 4592.3),
+    }.items()
 }
-"""The tasks by name: simulator, dimensions, and D4RL's returns of random and expert."""
+"""The tasks by name: simulator, dimensions, and D4RL's returns of random and expert.
+
+A further entry is a further task, everywhere: an environment of MuJoCo whose observations
+are vectors and whose actions lie in [-1, 1].
+"""
 
 
 def make_locomotion(name: str) -> gym.Env:
-    """The simulator of a task, which ends episodes after 1,000 steps.
+    """The simulator of a task, which ends episodes after its own limit of steps.
 
     Raises:
-        ValueError: for an unknown task, or if the simulator cannot be made.
+        ValueError: for an unknown task, or if the simulator cannot be made or has other
+            shapes than the task.
     """
-    choose("locomotion task", name, LOCOMOTION)
+    task = LOCOMOTION[choose("locomotion task", name, LOCOMOTION)]
     load_mujoco()
+    module, colon, _ = task.env_id.rpartition(":")
+    package = module.replace("_", "-") if colon else "'gymnasium[mujoco]'"
     try:
         with quiet_models():
-            return gym.make(LOCOMOTION[name].env_id)
+            env = gym.make(task.env_id)
     except (gym.error.Error, ImportError) as error:
         raise ValueError(
-            f"{name}: the simulator {LOCOMOTION[name].env_id} is missing ({error}); "
-            "pip install 'gymnasium[mujoco]'"
+            f"{name}: the simulator {task.env_id} is missing ({error}); "
+            f"pip install {package}"
         ) from error
+    found = env.observation_space.shape, env.action_space.shape
+    if found != ((task.obs_dim,), (task.act_dim,)):
+        env.close()
+        raise ValueError(
+            f"{name}: {task.env_id} has observations of shape {found[0]} and actions of "
+            f"shape {found[1]}, but the entry of the task says {task.obs_dim} and "
+            f"{task.act_dim}; correct the entry"
+        )
+    return env
 
 
 def normalised_score(

@@ -17,9 +17,7 @@ from diffreward.data.ogbench import read_ogbench
 from diffreward.files import read_text, recorded
 from diffreward.names import choose
 
-_URL = "https://rail.eecs.berkeley.edu/datasets/offline_rl/gym_mujoco_v2/"
 _ACTION_TOLERANCE = 1e-3
-_KINDS = ("random", "medium", "expert", "medium-expert", "medium-replay", "full-replay")
 
 
 SOURCES = ("d4rl", "minari", "ogbench", "collect")
@@ -39,13 +37,9 @@ def d4rl_registry() -> dict[str, D4RLDataset]:
     The package's table is read as text: importing it would need MuJoCo 2.1.
     """
     known = {
-        f"{name}-{kind}-v2": D4RLDataset(
-            f"{_URL}{name}_{kind.replace('-', '_')}-v2.hdf5",
-            task.random_return,
-            task.expert_return,
-        )
-        for name, task in LOCOMOTION.items()
-        for kind in _KINDS
+        name: D4RLDataset(url, task.random_return, task.expert_return)
+        for task in LOCOMOTION.values()
+        for name, url in task.d4rl.items()
     }
     return _installed() | known
 

@@ -14,7 +14,8 @@ from jaxtyping import Float
 from diffreward.weights import effective_sample_size
 
 Evaluate = Callable[[float, Sequence[int]], np.ndarray]
-"""Metric of every episode, higher is better, from (scale, seeds): one number a seed."""
+"""Metric of every episode, higher is better, from (scale, seeds): one number a seed, or
+a row of them for every member of a population that shares the scale."""
 
 
 class Point(NamedTuple):
@@ -74,7 +75,7 @@ def choose_scale(
 
     Raises:
         ValueError: without scales or with too few or repeated seeds, or if the metric is
-            not one finite number per seed at a scale.
+            not one finite number per seed (and member) at a scale.
     """
     tried = sorted({float(s) for s in scales})
     seeds = _distinct("validation_seeds", validation_seeds)
@@ -91,7 +92,7 @@ def choose_scale(
             Point(
                 scale=scale,
                 mean=float(values.mean()),
-                standard_error=float(values.std(ddof=1) / len(values) ** 0.5),
+                standard_error=_standard_error(values),
                 kl=float("nan") if chain_kl is None else float(chain_kl(scale)),
                 ess=(
                     float("nan") if base_rewards is None else tilt_ess(base_rewards, scale)
@@ -108,7 +109,7 @@ def choose_scale(
 
 def score_on_test(
     evaluate: Evaluate, choice: Choice, test_seeds: Sequence[int]
-) -> Float[np.ndarray, " episodes"]:
+) -> Float[np.ndarray, "*members episodes"]:
     """Metric of every test episode at the chosen scale.
 
     Raises:
@@ -132,9 +133,16 @@ def _distinct(name: str, seeds: Sequence[int]) -> tuple[int, ...]:
 
 def _values(evaluate: Evaluate, scale: float, seeds: tuple[int, ...]) -> np.ndarray:
     values = np.asarray(evaluate(scale, seeds), np.float64)
-    if values.shape != (len(seeds),) or not np.isfinite(values).all():
+    fits = values.ndim in (1, 2) and values.shape[-1] == len(seeds)
+    if not (fits and np.isfinite(values).all()):
         raise ValueError(
             f"the metric at scale {scale:g} has shape {values.shape} or is not finite; "
             f"expected one number for each of {len(seeds)} seeds"
         )
     return values
+
+
+def _standard_error(values: np.ndarray) -> float:
+    """Of the mean over episodes, which are the same for every member."""
+    episodes = values.reshape(-1, values.shape[-1]).mean(0)
+    return float(episodes.std(ddof=1) / len(episodes) ** 0.5)

@@ -1,0 +1,149 @@
+"""The models of a run, one stage each: base, expert, rewards, and what those meet."""
+
+import jax
+import numpy as np
+
+from diffreward import data as d
+from diffreward import train
+from diffreward.learn import denoising_task
+from diffreward.types import Params
+from experiments import baselines, samples, stages, validation
+from experiments.locomotion.data import Prepared, both_windows, first_states, windows
+from experiments.locomotion.record import Run, Trained
+
+
+def train_all(run: Run, prepared: Prepared) -> Trained:
+    """Trains every model that is not there yet."""
+    seed = run.config.seed
+    base = train_base(run, prepared, "base", seed)
+    expert = train_expert(run, prepared, base)
+    trained = Trained(
+        base=base,
+        expert=expert,
+        rewards={
+            name: train_rewards(run, prepared, base, expert, name) for name in run.rewards
+        },
+        discriminator=train_discriminator(run, prepared),
+        value=train_value(run, prepared),
+    )
+    if not run.config.other_base:
+        return trained
+    # Rewards stay what they are; only the model they steer is another one.
+    other = train_base(run, prepared, "other_base", seed + 100)
+    return trained._replace(base=other)
+
+
+def train_base(run: Run, prepared: Prepared, name: str, seed: int) -> Params:
+    """Trains a base Diffuser; returns its averaged parameters."""
+    model, section = run.denoiser, run.config.base
+    cut = lambda split: windows(run, prepared.normaliser, prepared.base[split])
+    return stages.train_stage(
+        run.workdir / name,
+        denoising_task(model, section.batch_size),
+        section,
+        settings=_settings(run),
+        inputs=run.digests("data"),
+        data=cut("train"),
+        seed=seed,
+        evaluate=validation.denoising_error(model, cut("val")),
+    )
+
+
+def train_expert(run: Run, prepared: Prepared, base: Params) -> Params:
+    """Trains the expert Diffuser, from the base or from nothing."""
+    model, section = run.denoiser, run.config.expert
+    initial = base if section.init == "base" else None
+    cut = lambda split: windows(run, prepared.normaliser, prepared.expert[split])
+    return stages.train_stage(
+        run.workdir / "expert",
+        denoising_task(model, section.batch_size, initial),
+        section,
+        settings=_settings(run),
+        inputs=run.digests("data", "base"),
+        data=cut("train"),
+        seed=run.config.seed + 1,
+        evaluate=validation.denoising_error(model, cut("val")),
+    )
+
+
+def train_rewards(
+    run: Run, prepared: Prepared, base: Params, expert: Params, name: str
+) -> Params:
+    """Trains all seeds of one kind of reward in one program."""
+    model, seed = run.denoiser, run.config.seed
+    experts = jax.tree.map(lambda x: np.asarray(x)[None], expert)
+
+    def sets(split: str) -> dict[str, d.Windows]:
+        both = both_windows(run, prepared, split)
+        return {"base": both["base"], "expert": d.stack_windows([both["expert"]])}
+
+    def from_models() -> dict[str, d.Windows]:
+        states, act_dim = first_states(run), run.task.act_dim
+        pair = (model, base, experts)
+        return samples.model_samples(*pair, states, prepared.normaliser, act_dim, seed)
+
+    return stages.train_reward_stage(
+        run.workdir / name,
+        run.config[name],
+        settings=_settings(run),
+        inputs=run.digests("data", "base", "expert"),
+        seed=seed + 2,
+        model=model,
+        base=base,
+        experts=experts,
+        sets=sets,
+        samples=from_models,
+    )
+
+
+def train_discriminator(run: Run, prepared: Prepared) -> Params:
+    """Trains all seeds of the discriminator in one program."""
+    section = run.config.discriminator
+    task = discriminator_task(run)
+    return stages.train_stage(
+        run.workdir / "discriminator",
+        task,
+        section,
+        settings=_settings(run),
+        inputs=run.digests("data"),
+        data=both_windows(run, prepared, "train"),
+        members=train.Members(section.seeds),
+        seed=run.config.seed + 3,
+        evaluate=validation.held_out_metrics(task, both_windows(run, prepared, "val")),
+    )
+
+
+def discriminator_task(run: Run) -> train.Task:
+    """What its training and its estimate share."""
+    batch_size = run.config.discriminator.batch_size
+    return baselines.discriminator_task(run.denoiser, run.discriminator, batch_size)
+
+
+def train_value(run: Run, prepared: Prepared) -> Params:
+    """Trains Diffuser's guide: returns to go of the base's data, standardised."""
+    section = run.config.value
+    task = baselines.value_task(run.denoiser, run.value, section.batch_size)
+    base = {
+        split: d.with_returns(prepared.base[split], section.discount)
+        for split in ("train", "val")
+    }
+    to_go = d.fit_gaussian(base["train"].observations[:, -1:])
+    normaliser = jax.tree.map(
+        lambda a, b: np.concatenate([a, b]), prepared.normaliser, to_go
+    )
+    return stages.train_stage(
+        run.workdir / "value",
+        task,
+        section,
+        settings=_settings(run),
+        inputs=run.digests("data"),
+        data=windows(run, normaliser, base["train"]),
+        members=train.Members(section.seeds),
+        seed=run.config.seed + 4,
+        evaluate=validation.held_out_metrics(task, windows(run, normaliser, base["val"])),
+    )
+
+
+def _settings(run: Run) -> dict:
+    """What every model depends on besides its own section."""
+    return {"model": run.config.model.to_dict()}
