@@ -12,11 +12,12 @@ from configs.common import ConfigDict
 from diffreward import data as d
 from diffreward import measures
 from diffreward.diffusion import ddim_levels
-from diffreward.learn import RecordedReward
+from diffreward.learn import RecordedState
 from diffreward.reward import level_values
 from diffreward.types import Params
 from experiments.images import records as image_records
-from experiments.images.pair import ImagePair
+from experiments.images.build import Run
+from experiments.images.pair import Audience, ImagePair
 
 CHUNK = 64
 
@@ -25,24 +26,19 @@ Profile = Callable[[np.ndarray, tuple[Array, ...]], np.ndarray]
 """Maps clean samples (count, *shape) and their contexts to rewards (count, levels)."""
 
 
-def make_profile(
-    config: ConfigDict,
-    pair: ImagePair,
-    reward: RecordedReward,
-    params: Params,
-) -> Profile:
+def make_profile(run: Run, params: Params) -> Profile:
     """Rewards of noised samples, per recorded noise level.
 
     Every sample meets the same noises, so that their influence cancels between samples.
     """
-    levels = chain_levels(config, pair)
-    size = (len(levels), config.audit.noises, *pair.shape)
-    eps = jax.random.normal(jax.random.key(config.seed + 1), size)
+    schedule, levels = run.pair.schedule, chain_levels(run.config, run.pair)
+    size = (len(levels), run.config.audit.noises, *run.pair.shape)
+    eps = jax.random.normal(jax.random.key(run.config.seed + 1), size)
 
     def value(x_0: Array, context: tuple[Array, ...]) -> Array:
-        rho = reward.reward_fn(params, *context)
+        rho = run.reward.reward_fn(params, *context)
         # One level at a time: networks of images are large.
-        at = lambda row: level_values(rho, pair.schedule, x_0, *row).mean()
+        at = lambda row: level_values(rho, schedule, x_0, *row).mean()
         return jax.lax.map(at, (jnp.asarray(levels), eps))
 
     batched = jax.jit(jax.vmap(value))
@@ -59,24 +55,19 @@ def chain_levels(config: ConfigDict, pair: ImagePair) -> np.ndarray:
     return np.ascontiguousarray(levels[::-1]).astype(np.int32)
 
 
-def held_out_fvu(
-    config: ConfigDict,
-    pair: ImagePair,
-    reward: RecordedReward,
-    params: Params,
-    records: Any,
-) -> np.ndarray:
+def held_out_fvu(run: Run, params: Params, records: Any) -> np.ndarray:
     """Fraction of variance unexplained per recorded level, least noise first."""
-    rows = image_records.rows(pair, records, config.rewards.prompt)
+    rows = run.rows(records)
 
     @jax.jit
     def sums(chain: Any, t: Array, context: Any) -> Any:
         def one(states: Any, context: Any) -> Any:
-            def at(row: Any) -> Any:
+            def of_level(row: Any) -> Any:
                 state, t = row
-                return reward.record_loss(params, **state, t=t, context=context)[1]
+                at = RecordedState(t=t, context=context, **state)
+                return run.reward.record_loss(params, at)[1]
 
-            return jax.lax.map(at, (states, t))
+            return jax.lax.map(of_level, (states, t))
 
         return jax.tree.map(lambda x: x.sum(0), jax.vmap(one)(chain, context))
 
@@ -89,25 +80,20 @@ def held_out_fvu(
     return np.asarray(total["residual"] / total["signal"])[::-1]
 
 
-def evaluate(
-    config: ConfigDict,
-    pair: ImagePair,
-    reward: RecordedReward,
-    params: Params,
-    shards: dict[str, d.Shards],
-) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+def evaluate(run: Run, params: Params) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """The audit's numbers, and the arrays its pictures are made of."""
-    records = image_records.load(shards["test"])
+    config, pair = run.config, run.pair
+    records = image_records.load(run.shards["test"])
     x_0, is_expert = records["x_0"], records["follows_expert"]
     request = records["request"]
-    profile = make_profile(config, pair, reward, params)
+    profile = make_profile(run, params)
     context = pair.contexts(request)[:1] if config.rewards.prompt else ()
     by_level = profile(x_0, context)
     rewards = by_level.mean(1)
     interval = lambda positive, negative: list(
         measures.auroc(positive, negative, resamples=config.audit.resamples)
     )
-    fvu = held_out_fvu(config, pair, reward, params, records)
+    fvu = held_out_fvu(run, params, records)
     result: dict[str, Any] = {
         "pair": pair.name,
         "preset": config.rewards.preset,
@@ -121,7 +107,7 @@ def evaluate(
         "fvu": fvu,
         "base": spread(rewards[~is_expert]),
         "expert": spread(rewards[is_expert]),
-        "slices": slice_table(pair, rewards, is_expert, request, config),
+        "slices": slice_table(pair, rewards, is_expert, request, config.audit.resamples),
     }
     arrays = {
         "rewards": rewards,
@@ -129,14 +115,14 @@ def evaluate(
         "x_0": x_0,
         "request": request,
     }
-    nearest = nearest_training(x_0, shards["train"])
+    nearest = nearest_training(x_0, run.shards["train"])
     result["nearest"] = {
         "to_training": spread(nearest["distance"]),
         "among_training": spread(nearest["typical"]),
     }
     arrays |= {"nearest": nearest["sample"], "nearest_distance": nearest["distance"]}
-    if pair.audience is not None:
-        found, more = of_audience(config, pair, profile)
+    if pair.audience is not None and not config.rewards.prompt:
+        found, more = of_audience(pair.audience, profile, config.audit.resamples)
         result["audience"], arrays = found, arrays | more
     return result, arrays
 
@@ -156,7 +142,7 @@ def slice_table(
     rewards: np.ndarray,
     is_expert: np.ndarray,
     request: np.ndarray,
-    config: ConfigDict,
+    resamples: int,
 ) -> list[dict[str, Any]]:
     """Mean reward of both models' samples for every value of every metadata column."""
     rows = []
@@ -167,9 +153,7 @@ def slice_table(
             if not (here & is_expert).any():
                 continue
             base, expert = rewards[here & ~is_expert], rewards[here & is_expert]
-            bootstrap = lambda x: list(
-                measures.bootstrap(mean, (x,), resamples=config.audit.resamples)
-            )
+            bootstrap = lambda x: list(measures.bootstrap(mean, (x,), resamples=resamples))
             # Chains of one request start from the same noise: a paired difference.
             rows.append(
                 {
@@ -216,19 +200,15 @@ def distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def of_audience(
-    config: ConfigDict, pair: ImagePair, profile: Profile
+    audience: Audience, profile: Profile, resamples: int
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Does the reward tell people's own two groups of held-out images apart?"""
-    assert pair.audience is not None
-    audience = pair.audience
     by_level = profile(audience.images, ())
     rewards, good = by_level.mean(1), audience.preferred
     classes = np.unique(audience.labels)
     result = {
         "images": int(len(rewards)),
-        "auroc": list(
-            measures.auroc(rewards[good], rewards[~good], resamples=config.audit.resamples)
-        ),
+        "auroc": list(measures.auroc(rewards[good], rewards[~good], resamples=resamples)),
         "auroc_by_level": [
             measures.mann_whitney(by_level[good, i], by_level[~good, i])
             for i in range(by_level.shape[1])

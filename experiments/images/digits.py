@@ -142,3 +142,6 @@ def train(
         seed=config.seed,
         evaluate=evaluate,
     )
+
+
+SOURCE = image_pairs.PairSource(check, make_pair, stages=("base", "aligned"))

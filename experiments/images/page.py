@@ -2,45 +2,59 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from configs.common import ConfigDict
 from diffreward import files, report
 from diffreward.report import figures
 from diffreward.text import markdown_code, markdown_text
+from experiments.images.build import Run
 from experiments.images.pair import ImagePair
 
 Decode = Callable[[np.ndarray], np.ndarray]
+
+
+class Units(NamedTuple):
+    """What a reward is measured in, by axes and in the text."""
+
+    axis: str
+    sentence: str
+
+
 UNITS = {
-    "score": "In nats, up to a constant.",
-    "paper": "In units of standardised latents, up to a constant per level.",
+    "score": Units("nats", "In nats, up to a constant."),
+    "paper": Units(
+        "units of standardised latents",
+        "In units of standardised latents, up to a constant per level.",
+    ),
 }
+UNNAMED = Units("units of its own", "In units of its own, up to a constant per level.")
+"""Of any other objective."""
+
 Row = tuple[str, np.ndarray, np.ndarray | None]
 """Name, latents, and the rewards to write above them."""
 
 
-def write(
-    config: ConfigDict,
-    workdir: Path,
-    result: dict[str, Any],
-    arrays: dict[str, np.ndarray],
-    pair: ImagePair,
-) -> None:
+def write(run: Run, result: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
     """Writes ``report.md`` and its figures."""
-    folder, decode = workdir / "figures", pair.decode
+    folder, decode = run.workdir / "figures", run.pair.decode
     draw_distributions(folder / "rewards.png", result, arrays)
     draw_levels(folder / "levels.png", result)
-    shown = config.audit.shown
+    shown = run.config.audit.shown
     draw_extremes(folder / "samples.png", arrays, decode, shown)
     lines = [*head(result), *level_text(), *slice_text(result), *sample_text(result)]
-    lines += cut_text(pair)
+    lines += cut_text(run.pair)
     if "audience" in result:
         draw_audience(folder / "held_out.png", arrays, decode, shown)
         lines += audience_text(result["audience"])
     lines += ["Settings stand in `*/config.json`, numbers in `report.json`.", ""]
-    files.write_text(workdir / "report.md", "\n".join(lines))
+    files.write_text(run.workdir / "report.md", "\n".join(lines))
+
+
+def units(result: dict[str, Any]) -> Units:
+    """Units of the reward that was audited."""
+    return UNITS.get(result["preset"], UNNAMED)
 
 
 def auroc(found: dict[str, Any]) -> str:
@@ -63,7 +77,7 @@ def head(result: dict[str, Any]) -> list[str]:
         f"# Audit: {markdown_text(result['pair'])}",
         "",
         "The reward was learned from the two models' outputs alone: its gradient is what",
-        f"the expert would change about the base's picture. {UNITS[result['preset']]}",
+        f"the expert would change about the base's picture. {units(result).sentence}",
         f"Everything below is on {result['requests']} requests that no training has seen.",
         "",
         report.markdown(["what", "value"], found),
@@ -176,7 +190,8 @@ def draw_distributions(
     ):
         inside = np.clip(rewards[mask], low, high)
         ax.hist(inside, bins, color=colour, alpha=0.6, label=name, density=True)
-    ax.set(xlabel="reward (nats, outer half percent at the ends)", ylabel="density")
+    axis = units(result).axis
+    ax.set(xlabel=f"reward ({axis}, outer half percent at the ends)", ylabel="density")
     ax.set_title(f"AUROC {report.interval(result['auroc'])}", fontsize=9)
     ax.legend(fontsize=8)
     figures.save(fig, path)

@@ -1,12 +1,14 @@
 """Two image models as one thing: what the stages of an image experiment need of them."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from configs.common import ConfigDict
 from diffreward.data import Prompts
 from diffreward.diffusion import Remembering, Schedule
 from diffreward.types import EpsFn, Params
@@ -42,6 +44,19 @@ class ImagePair(NamedTuple):
     audience: Audience | None = None
     cut: Sequence[int] = ()
     """Requests whose prompts are longer than what the encoder reads of them."""
+
+
+class PairSource(NamedTuple):
+    """How a config becomes a pair; all that an image experiment asks of its ``task``."""
+
+    check: Callable[[ConfigDict], None]
+    """Raises ValueError for values that a stage would only meet later."""
+    make_pair: Callable[[ConfigDict, Path], ImagePair]
+    """Maps (config, folder of the run) to the pair, with stages of its own there."""
+    stages: tuple[str, ...]
+    """Those stages; the records belong to what they have kept."""
+    has_prompts: bool = False
+    """Whether a request is a prompt, which a reward may read."""
 
 
 def numbered(count: int) -> Prompts:

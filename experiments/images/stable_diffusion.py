@@ -228,3 +228,6 @@ def digest_folder(path: Path, used: Ledger | None = None) -> str:
         used = {p: sha256(p) for p in sorted(path.rglob("*")) if p.is_file()}
     own = {p: sha for p, sha in used.items() if p.is_relative_to(path)}
     return digest(own, path)
+
+
+SOURCE = image_pairs.PairSource(check, make_pair, stages=("models",), has_prompts=True)

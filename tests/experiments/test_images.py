@@ -10,15 +10,18 @@ from safetensors.numpy import save_file
 
 from configs import images as configs
 from diffreward import data as d
+from diffreward import report
 from diffreward.diffusion import cosine, paired_chain
 from diffreward.learn import RewardModel, record_task
 from diffreward.networks import Flattened, InnerProductReward, TrajectoryMLP
-from diffreward.reward import OBJECTIVES, Pair, alignment_loss, fit_standards
+from diffreward.reward import OBJECTIVES, SCORE, Pair, alignment_loss, fit_standards
 from experiments.images import audit as image_audit
+from experiments.images import build as image_build
 from experiments.images import digits
 from experiments.images import records as image_records
 from experiments.images import run as images
-from experiments.images.pair import ImagePair, no_context, numbered
+from experiments.images.build import Run
+from experiments.images.pair import Audience, ImagePair, PairSource, no_context, numbered
 from tests.interop.tiny_pipeline import write_pipeline
 from tests.reward.oracle import BASE, EXPERT, exact_pair, exact_reward
 
@@ -145,7 +148,7 @@ def test_alignment_on_records_is_alignment_with_the_models(
             rho = reward.reward_fn(params)
             return alignment_loss(rho, part.point, t, part.target, weight=part.weight)[0]
 
-        expected = jax.vmap(one)(batch["x_t"], batch["t"]).mean()
+        expected = jax.vmap(one)(batch.x_t, batch.t).mean()
         found, _ = task.loss(params, None, key, batch)
         np.testing.assert_allclose(found, expected, rtol=2e-2)
 
@@ -157,7 +160,7 @@ def test_the_published_loss_is_of_latents_standardised_on_training_requests(
         config.rewards.preset = "paper"
     shards = image_records.write(config, tmp_path, gaussians, {})
     records = image_records.load(shards["train"])
-    reward = images.build_reward(config, tmp_path, gaussians, shards)
+    reward = image_build.build_reward(config, tmp_path, gaussians, shards["train"])
     parts = [
         image_records.recorded(shards["train"], i) for i in range(shards["train"].count)
     ]
@@ -170,9 +173,7 @@ def test_the_published_loss_is_of_latents_standardised_on_training_requests(
     batch = task.draw(image_records.rows(gaussians, records, False), key)
     value, _ = task.loss(params, None, key, batch)
     levels, losses = list(records["t"]), []
-    for x_t, t, difference in zip(
-        batch["x_t"], batch["t"], batch["difference"], strict=True
-    ):
+    for x_t, t, difference in zip(batch.x_t, batch.t, batch.difference, strict=True):
         j = levels.index(t)
         x = (x_t - s.mean[j]) / s.deviation[j]
         left = jnp.int32(len(levels) - 1 - j)
@@ -192,12 +193,10 @@ def test_the_exact_reward_passes_the_audit_and_its_negative_does_not(
         def reward_fn(self, params, *context):
             return lambda x, t: params * exact(x, t)
 
-    reward = Exact(None, SCHEDULE, "score", 1)
+    run = Run(config, tmp_path, gaussians, shards, Exact(None, SCHEDULE, SCORE))
     found = {}
     for sign in (1.0, -1.0):
-        found[sign], arrays = image_audit.evaluate(
-            config, gaussians, reward, jnp.array(sign), shards
-        )
+        found[sign], arrays = image_audit.evaluate(run, jnp.array(sign))
     assert np.max(found[1.0]["fvu"]) < 0.01
     assert np.min(found[-1.0]["fvu"]) > 3  # |-g - g|^2 / |g|^2 = 4
     assert found[1.0]["auroc"][0] > 0.7
@@ -271,6 +270,54 @@ def test_wrong_values_are_refused_before_any_work(tmp_path, task, key, value, me
     with pytest.raises(ValueError, match=message):
         images.main(config, tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_pair_a_network_and_an_objective_of_ones_own_are_an_entry_each(
+    config, gaussians, tmp_path, monkeypatch
+):
+    """From the check to the page, with no line changed in the experiment."""
+    rng = np.random.default_rng(0)
+    good = np.arange(8) % 2 == 0
+    faces = np.where(good[:, None], [-1.5, 0.5], [1.0, -2.0]) + rng.normal(0, 0.1, (8, 2))
+    audience = Audience(faces.astype(np.float32), np.where(good, "new", "old"), good)
+    own = gaussians._replace(audience=audience)
+
+    def refuse(config):
+        if config.seed == 13:
+            raise ValueError("no pair of Gaussians has the seed 13")
+
+    def make_pair(config, workdir):
+        if not report.open_stage(workdir / "laws", {"seed": config.seed}):
+            report.close_stage(workdir / "laws", {})
+        return own
+
+    source = PairSource(refuse, make_pair, stages=("laws",))
+    double = SCORE._replace(name="double", scale=lambda s, t: 2 * SCORE.scale(s, t))
+    linear = lambda c: InnerProductReward(Flattened(TrajectoryMLP(c.width, 1)))
+    network = image_build.RewardNetwork(linear)
+    monkeypatch.setitem(image_build.PAIRS, "gaussians", source)
+    monkeypatch.setitem(image_build.NETWORKS, "linear", network)
+    monkeypatch.setitem(OBJECTIVES, "double", double)
+    with config.unlocked():
+        config.task, config.rewards.network, config.rewards.preset = (
+            "gaussians",
+            "linear",
+            "double",
+        )
+        config.rewards.steps = config.rewards.steps_per_dispatch = 100
+        config.rewards.learning_rate = 1e-2
+        config.seed = 13
+    with pytest.raises(ValueError, match="no pair of Gaussians has the seed 13"):
+        images.main(config, tmp_path)
+    assert not list(tmp_path.iterdir())
+    with config.unlocked():
+        config.seed = 0
+    result = images.main(config, tmp_path)
+    assert result["audience"]["auroc"][0] == 1.0
+    assert np.mean(result["fvu"]) < 0.2
+    assert "In units of its own" in (tmp_path / "report.md").read_text()
+    inputs = report.read_json(tmp_path / "records" / "inputs.json")
+    assert inputs == {"laws": report.stage_digest(tmp_path / "laws")}
 
 
 def test_digits_from_training_to_the_page(tmp_path, monkeypatch):

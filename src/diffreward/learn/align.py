@@ -39,6 +39,19 @@ SOURCES = {
 """Sets of windows that x_0 is drawn from, in equal parts."""
 
 
+class RecordedState(NamedTuple):
+    """One state of a recorded chain, and what both models predicted there."""
+
+    x_t: Sample
+    t: Step
+    base: Sample
+    """Noise predicted by the base."""
+    difference: Sample
+    """The expert's less the base's, which keeps its digits in half precision."""
+    context: tuple[Array, ...] = ()
+    """What a reward that reads prompts is given."""
+
+
 class RewardModel(NamedTuple):
     """A reward network without its parameters, in the units of one objective."""
 
@@ -59,21 +72,13 @@ class RewardModel(NamedTuple):
         """Reward of one window alone, its share of that sum."""
         return self._scaled(params, 1)
 
-    def record_loss(
-        self,
-        params: Params,
-        *,
-        x_t: Sample,
-        t: Step,
-        base: Sample,
-        difference: Sample,
-        context: tuple[Array, ...],
-    ) -> tuple[Scalar, Metrics]:
+    def record_loss(self, params: Params, at: RecordedState) -> tuple[Scalar, Metrics]:
         """Alignment at one recorded state, from the predictions of both models there."""
-        known = Pair(lambda x, t: base, lambda x, t: base + difference, self.schedule)
-        part = self.objective.align(known, x_t, t)
-        rho = self.reward_fn(params, *context)
-        return alignment_loss(rho, part.point, t, part.target, weight=part.weight)
+        expert = at.base + at.difference
+        known = Pair(lambda x, t: at.base, lambda x, t: expert, self.schedule)
+        part = self.objective.align(known, at.x_t, at.t)
+        rho = self.reward_fn(params, *at.context)
+        return alignment_loss(rho, part.point, at.t, part.target, weight=part.weight)
 
     def _scaled(self, params: Params, windows: int, *context: Array) -> RewardFn:
         count = windows if self.objective.sums_windows else 1
@@ -95,20 +100,11 @@ class LatentRewardModel(NamedTuple):
         """Reward of a noised latent."""
         return latent_reward(self.standards, self._read(params, *context))
 
-    def record_loss(
-        self,
-        params: Params,
-        *,
-        x_t: Sample,
-        t: Step,
-        base: Sample,
-        difference: Sample,
-        context: tuple[Array, ...],
-    ) -> tuple[Scalar, Metrics]:
+    def record_loss(self, params: Params, at: RecordedState) -> tuple[Scalar, Metrics]:
         """Alignment at one recorded state."""
-        del base  # both models' next latents share what it adds
-        part = align_latents(self.standards, x_t, t, difference)
-        rho, left = self._read(params, *context), steps_left(self.standards, t)
+        # The base is not asked: both models' next latents share what it adds.
+        part = align_latents(self.standards, at.x_t, at.t, at.difference)
+        rho, left = self._read(params, *at.context), steps_left(self.standards, at.t)
         return alignment_loss(rho, part.point, left, part.target)
 
     def _read(self, params: Params, *context: Array) -> Callable[[Array, Array], Array]:
@@ -128,16 +124,7 @@ class RecordedReward(Protocol):
         """Reward of a noised sample."""
         ...
 
-    def record_loss(
-        self,
-        params: Params,
-        *,
-        x_t: Sample,
-        t: Step,
-        base: Sample,
-        difference: Sample,
-        context: tuple[Array, ...],
-    ) -> tuple[Scalar, Metrics]:
+    def record_loss(self, params: Params, at: RecordedState) -> tuple[Scalar, Metrics]:
         """Alignment at one recorded state."""
         ...
 
@@ -221,16 +208,15 @@ def record_task(
 ) -> Task:
     """Aligns a reward with recorded outputs of a pair, one state of a chain per example.
 
-    ``data`` holds, per chain, ``x_t``, ``base`` and ``difference`` (expert minus base,
-    which keeps its digits in half precision), ``(chains, levels, *shape)``; the levels
-    ``t``, (levels,); and ``context``, a tuple of what a reward that reads prompts is given,
-    (chains, ...). The argument ``context`` is one such, for its shapes.
+    ``data`` holds the fields of :class:`RecordedState`: per chain ``x_t``, ``base`` and
+    ``difference``, (chains, levels, *shape); the levels ``t``, (levels,); and the arrays
+    of ``context``, (chains, ...). The argument ``context`` is one chain's, for its shapes.
     """
     names = ("x_t", "base", "difference")
 
     def loss(params: Params, frozen: Any, key: PRNGKey, batch: Any) -> tuple:
         del frozen, key
-        value, metrics = jax.vmap(lambda row: reward.record_loss(params, **row))(batch)
+        value, metrics = jax.vmap(lambda at: reward.record_loss(params, at))(batch)
         return value.mean(), {"fvu": unexplained(metrics)}
 
     def batch(data: Any, key: PRNGKey) -> Any:
@@ -240,7 +226,7 @@ def record_task(
         j = draw_levels(level_key, batch_size, levels)
         rows = {n: data[n][i, j].astype(jnp.float32) for n in names}
         context = jax.tree.map(lambda c: c[i], data["context"])
-        return {**rows, "t": data["t"][j], "context": context}
+        return RecordedState(t=data["t"][j], context=context, **rows)
 
     return Task(
         init=lambda key: init(reward.network, shape, key, *context), loss=loss, draw=batch
