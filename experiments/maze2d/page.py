@@ -8,7 +8,7 @@ import numpy as np
 from configs.common import ConfigDict
 from diffreward import files, train
 from diffreward.data import read_arrays
-from diffreward.report import figures, markdown, write_json
+from diffreward.report import Markup, figures, markdown, write_json
 from experiments.maze2d.build import REWARDS, Run
 
 
@@ -175,7 +175,7 @@ of the score difference left unexplained on held-out data |
 {percent(s["executed"], steered)} \
 | plans followed by the PD controller |
 
-{markdown(header, rows)}
+{markdown(list(map(Markup, header)), rows)}
 
 Share of plans that end within {config.evaluation.reach:g} m of the goal, by guidance scale
 ({config.evaluation.space}-space):
