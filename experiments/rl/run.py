@@ -48,7 +48,6 @@ def train_policies(study: Study) -> dict[Job, dict[str, Any]]:
 def settings(config: ConfigDict) -> dict[str, Any]:
     """What all policies depend on beside the stages they read."""
     keys = (
-        "seed",
         "credit",
         "ranked",
         "levels",
@@ -60,6 +59,7 @@ def settings(config: ConfigDict) -> dict[str, Any]:
     measured = config.maze2d.evaluation.to_dict()
     return {
         **{key: config[key] for key in keys},
+        "starts_seed": config.seed,  # "seed" is the policy's own
         "ppo": config.ppo.to_dict(),
         "map": {k: v for k, v in measured.items() if k.startswith("map_")},
     }

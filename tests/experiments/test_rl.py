@@ -309,3 +309,13 @@ def test_a_run_resumes_and_both_rewards_are_learned(study, tmp_path, monkeypatch
     assert kinds["extracted"]["share"][0] > 0.8
     monkeypatch.setattr(rl, "train", None)
     assert rl.main(config, tmp_path / "rl") == result
+
+
+def test_settings_of_a_policy_hold_every_seed_and_no_name_twice():
+    """The seed of the starts and that of a policy are two; neither may hide the other."""
+    config = configs.get_config("umaze,smoke")
+    with config.unlocked():
+        config.seed = 7
+    shared = rl.settings(config)
+    assert shared != rl.settings(configs.get_config("umaze,smoke"))
+    assert not {*shared} & {*build.Job._fields}
