@@ -162,7 +162,7 @@ def test_pinned_entries_are_conditions(known, name):
 
 def test_unknown_weightings_and_counts_are_refused(known):
     source = known("gaussians").source
-    with pytest.raises(ValueError, match="unknown weighting 'elb'; use one of: elbo"):
+    with pytest.raises(ValueError, match="unknown weighting 'elb'; did you mean 'elbo'"):
         extracted("loss_gap:elb", source)
     with pytest.raises(ValueError, match="loss_gap needs noises >= 1, got 0"):
         extracted("loss_gap", source, noises=0)

@@ -30,8 +30,8 @@ def test_missing_parts_are_named(name):
         fit(name, Source())
 
 
-def test_unknown_names_list_the_known():
-    with pytest.raises(ValueError, match="unknown extractor 'gail'; use one of: gradient_"):
+def test_unknown_names_are_told_the_nearest():
+    with pytest.raises(ValueError, match="unknown extractor 'gail'; did you mean"):
         fit("gail", Source())
 
 

@@ -9,8 +9,8 @@ from jaxtyping import Array, Float
 
 from diffreward.diffusion import from_eps, hold, pin
 from diffreward.extract.potential import line_integral
-from diffreward.extract.source import FitSettings, Source, require
-from diffreward.extract.training import cost, samples_of
+from diffreward.extract.source import FitSettings, Source, pair_of
+from diffreward.extract.training import samples_of, untrained
 from diffreward.reward import Pair, Reward, relative_score
 from diffreward.types import EpsFn, Mask, Sample, Scalar, Step
 
@@ -32,11 +32,9 @@ def ode_log_ratio(
     """
     del workdir
     began = time.perf_counter()
-    require("ode_log_ratio", source, "pair")
-    assert source.pair is not None
+    pair, pinned = pair_of("ode_log_ratio", source), source.pinned
     if settings.probes < 0:
         raise ValueError(f"ode_log_ratio needs probes >= 0, got {settings.probes}")
-    pair, pinned = source.pair, source.pinned
     key = jax.random.key(seed)
 
     def rho(x_t: Sample, t: Step) -> Scalar:
@@ -53,14 +51,8 @@ def ode_log_ratio(
     steps = pair.schedule.num_steps - 1
     samples = next(iter(samples_of(source).values()), None)
     entries = 0 if samples is None else samples[0].size
-    return Reward(
-        rho,
-        pair.schedule,
-        "ode_log_ratio",
-        "nats",
-        normaliser=source.normaliser,
-        cost=cost(began, 0, 4 * steps * (1 + (settings.probes or entries))),
-    )
+    per_value = 4 * steps * (1 + (settings.probes or entries))
+    return untrained("ode_log_ratio", rho, source, "nats", began, per_value)
 
 
 def flow_log_density(
@@ -127,11 +119,9 @@ def ito_log_ratio(
     """
     del workdir
     began = time.perf_counter()
-    require("ito_log_ratio", source, "pair")
-    assert source.pair is not None
+    pair, pinned = pair_of("ito_log_ratio", source), source.pinned
     if settings.noises < 1:
         raise ValueError(f"ito_log_ratio needs noises >= 1, got {settings.noises}")
-    pair, pinned = source.pair, source.pinned
     count, steps = settings.noises, pair.schedule.num_steps - 1
     key = jax.random.key(seed)
 
@@ -141,14 +131,7 @@ def ito_log_ratio(
         along = lambda eps: path_log_ratio(pair, x_t, t, eps, pinned)
         return jax.vmap(along)(paths).mean()
 
-    return Reward(
-        rho,
-        pair.schedule,
-        "ito_log_ratio",
-        "nats",
-        normaliser=source.normaliser,
-        cost=cost(began, 0, 2 * steps * count),
-    )
+    return untrained("ito_log_ratio", rho, source, "nats", began, 2 * steps * count)
 
 
 def path_log_ratio(

@@ -6,8 +6,8 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from diffreward.extract.network import inner_product, score_scales
-from diffreward.extract.source import FitSettings, Source, require
-from diffreward.extract.training import halves, samples_of, train_reward
+from diffreward.extract.source import FitSettings, Source, pair_of
+from diffreward.extract.training import Lesson, halves, samples_of, train_reward
 from diffreward.learn import alignment, noise
 from diffreward.networks import LevelScaled
 from diffreward.reward import SCORE, Reward
@@ -26,11 +26,9 @@ def gradient_alignment(
         ValueError: without a pair, or without any samples.
     """
     name = "gradient_alignment"
-    require(name, source, "pair")
-    pair, data = source.pair, samples_of(source)
+    pair, data = pair_of(name, source), samples_of(source)
     if not data:
         raise ValueError(f"{name} needs samples; give Source.base, Source.expert or both")
-    assert pair is not None
     schedule, pinned = pair.schedule, source.pinned
 
     def loss(reward_fn: RewardFn, key: Array, x_0: Array) -> tuple:
@@ -38,18 +36,14 @@ def gradient_alignment(
         mask = None if pinned is None else jnp.broadcast_to(~pinned, x_0.shape)
         return alignment(reward_fn, pair, SCORE, noised, mask)
 
-    return train_reward(
-        name,
+    lesson = Lesson(
         LevelScaled(inner_product(settings), score_scales(schedule)),
         loss,
         lambda data, key: halves(data, key, settings.batch_size),
-        source,
-        settings,
-        seed,
-        workdir,
-        data=data,
-        sample=next(iter(data.values()))[0],
-        schedule=schedule,
-        units="nats",
+        data,
+        next(iter(data.values())).shape[1:],
+        schedule,
+        "nats",
         evaluations=3,
     )
+    return train_reward(name, lesson, source, settings, seed, workdir)

@@ -8,7 +8,7 @@ from jaxtyping import Array
 
 from diffreward.extract.network import scalar
 from diffreward.extract.source import FitSettings, Source, require, schedule_of
-from diffreward.extract.training import halves, samples_of, train_reward
+from diffreward.extract.training import Lesson, halves, samples_of, train_reward
 from diffreward.learn import classification, preference, regression, rows
 from diffreward.reward import Reward
 
@@ -32,21 +32,10 @@ def discriminator(
     def loss(reward_fn, key: Array, x_0: Array) -> tuple:
         return classification(reward_fn, schedule, key, x_0, source.pinned)
 
-    return train_reward(
-        name,
-        scalar(settings, schedule),
-        loss,
-        lambda data, key: halves(data, key, settings.batch_size),
-        source,
-        settings,
-        seed,
-        workdir,
-        data=data,
-        sample=data["base"][0],
-        schedule=schedule,
-        units="nats",
-        evaluations=1,
-    )
+    network = scalar(settings, schedule)
+    draw = lambda data, key: halves(data, key, settings.batch_size)
+    lesson = Lesson(network, loss, draw, data, data["base"].shape[1:], schedule, "nats")
+    return train_reward(name, lesson, source, settings, seed, workdir)
 
 
 def bradley_terry(
@@ -70,21 +59,12 @@ def bradley_terry(
     def loss(reward_fn, key: Array, batch: dict[str, Array]) -> tuple:
         return preference(reward_fn, schedule, key, **batch, pinned=source.pinned)
 
-    return train_reward(
-        name,
-        scalar(settings, schedule),
-        loss,
-        lambda data, key: rows(data, key, settings.batch_size // 2),
-        source,
-        settings,
-        seed,
-        workdir,
-        data=data,
-        sample=data["preferred"][0],
-        schedule=schedule,
-        units="preferences",
-        evaluations=1,
+    network = scalar(settings, schedule)
+    draw = lambda data, key: rows(data, key, settings.batch_size // 2)
+    lesson = Lesson(
+        network, loss, draw, data, data["preferred"].shape[1:], schedule, "preferences"
     )
+    return train_reward(name, lesson, source, settings, seed, workdir)
 
 
 def return_regression(
@@ -114,18 +94,7 @@ def return_regression(
         error, metrics = regression(reward_fn, schedule, key, *batch, source.pinned)
         return error / spread**2, metrics
 
-    return train_reward(
-        name,
-        scalar(settings, schedule, spread),
-        loss,
-        lambda data, key: rows(data, key, settings.batch_size),
-        source,
-        settings,
-        seed,
-        workdir,
-        data=data,
-        sample=x_0[0],
-        schedule=schedule,
-        units="returns",
-        evaluations=1,
-    )
+    network = scalar(settings, schedule, spread)
+    draw = lambda data, key: rows(data, key, settings.batch_size)
+    lesson = Lesson(network, loss, draw, data, x_0.shape[1:], schedule, "returns")
+    return train_reward(name, lesson, source, settings, seed, workdir)

@@ -17,8 +17,8 @@ from jaxtyping import Array, Float
 
 from diffreward.diffusion import Schedule, hold, pin
 from diffreward.extract.potential import line_integral
-from diffreward.extract.source import FitSettings, Source, require
-from diffreward.extract.training import cost
+from diffreward.extract.source import FitSettings, Source, pair_of
+from diffreward.extract.training import untrained
 from diffreward.names import choose
 from diffreward.reward import Pair, Reward, integral_weights
 from diffreward.types import EpsFn, Mask, Sample, Scalar, Step
@@ -104,14 +104,10 @@ def loss_gap(
     """
     del workdir
     began = time.perf_counter()
-    require("loss_gap", source, "pair")
-    assert source.pair is not None
+    pair = pair_of("loss_gap", source)
+    rule = WEIGHTINGS[choose("weighting", settings.weighting, WEIGHTINGS)]
     if settings.noises < 1:
         raise ValueError(f"loss_gap needs noises >= 1, got {settings.noises}")
-    pair, rule = (
-        source.pair,
-        WEIGHTINGS[choose("weighting", settings.weighting, WEIGHTINGS)],
-    )
     key = jax.random.key(seed)
 
     def rho(x_t: Sample, t: Step) -> Scalar:
@@ -125,14 +121,8 @@ def loss_gap(
         return total + line_integral(pair, x_t, last(pair), source.pinned)
 
     per_value = 2 * settings.noises * pair.schedule.num_steps
-    return Reward(
-        rho,
-        pair.schedule,
-        "loss_gap",
-        "nats" if rule.log_ratio else "errors",
-        normaliser=source.normaliser,
-        cost=cost(began, 0, per_value),
-    )
+    units = "nats" if rule.log_ratio else "errors"
+    return untrained("loss_gap", rho, source, units, began, per_value)
 
 
 def last(pair: Pair) -> Array:

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffreward.extract.source import FitSettings, Source, require
-from diffreward.extract.training import cost
+from diffreward.extract.source import FitSettings, Source, pair_of
+from diffreward.extract.training import untrained
 from diffreward.reward import Pair, Reward, relative_score
 from diffreward.types import Mask, Sample, Scalar, Step
 
@@ -48,14 +48,6 @@ def line_potential(
     """
     del settings, seed, workdir
     began = time.perf_counter()
-    require("line_integral", source, "pair")
-    pair = source.pair
-    assert pair is not None
-    return Reward(
-        lambda x_t, t: line_integral(pair, x_t, t, source.pinned, NODES),
-        pair.schedule,
-        "line_integral",
-        "nats",
-        normaliser=source.normaliser,
-        cost=cost(began, 0, 2 * NODES),
-    )
+    pair = pair_of("line_integral", source)
+    rho = lambda x_t, t: line_integral(pair, x_t, t, source.pinned, NODES)
+    return untrained("line_integral", rho, source, "nats", began, 2 * NODES)

@@ -83,6 +83,17 @@ def require(extractor: str, source: Source, *parts: str) -> None:
         )
 
 
+def pair_of(extractor: str, source: Source) -> Pair:
+    """The two models of a source.
+
+    Raises:
+        ValueError: without them.
+    """
+    require(extractor, source, "pair")
+    assert source.pair is not None  # to the type checker
+    return source.pair
+
+
 def check(extractor: str, source: Source) -> tuple[int, ...] | None:
     """Shape of one sample; refuses samples and labels that do not belong together.
 

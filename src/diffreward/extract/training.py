@@ -4,7 +4,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,11 +12,11 @@ from jaxtyping import Array
 
 from diffreward import train
 from diffreward.diffusion import Schedule
-from diffreward.extract.source import FitSettings, Source
+from diffreward.extract.source import FitSettings, Source, pair_of
 from diffreward.learn import equal_parts, init, rows
 from diffreward.reward import Reward
 from diffreward.train import Task, make_optimiser
-from diffreward.types import Params, PRNGKey
+from diffreward.types import Params, PRNGKey, RewardFn
 
 EMA_DECAY = 0.995
 SAVE_SECONDS = 5.0
@@ -74,61 +74,72 @@ def optimise(
         return jax.device_get(state.ema_params)
 
 
+class Lesson(NamedTuple):
+    """How one extractor trains a network that is a reward."""
+
+    network: Any
+    """Linen module of (x_t, t) to ``units``."""
+    loss: Callable[..., tuple]
+    """Maps (reward function, key, batch) to a scalar and metrics."""
+    draw: Callable[[Any, PRNGKey], Any]
+    """Maps (data, key) to a batch."""
+    data: Any
+    """Pytree of arrays that batches are drawn from."""
+    shape: tuple[int, ...]
+    """Of a sample."""
+    schedule: Schedule
+    units: str
+    """Of the reward, a key of ``UNITS`` of `diffreward.reward.record`."""
+    evaluations: int = 1
+    """Forward passes of any network, per sample of a batch."""
+
+
 def train_reward(
     name: str,
-    network: Any,
-    loss: Callable[..., tuple],
-    draw: Callable[[Any, PRNGKey], Any],
+    lesson: Lesson,
     source: Source,
     settings: FitSettings,
     seed: int,
     workdir: Path | None,
-    *,
-    data: Any,
-    sample: Any,
-    schedule: Schedule,
-    units: str,
-    evaluations: int,
 ) -> Reward:
-    """Trains a network that is a reward.
-
-    Args:
-        name: of the extractor.
-        network: Linen module of (x_t, t) to ``units``.
-        loss: maps (reward function, key, batch) to a scalar and metrics.
-        draw: maps (data, key) to a batch.
-        source: for the normaliser.
-        settings: of the optimiser.
-        seed: of everything.
-        workdir: of the run.
-        data: pytree of arrays batches are drawn from.
-        sample: one sample, for the shapes.
-        schedule: noise levels.
-        units: of the reward, see ``reward.UNITS``.
-        evaluations: of any network, per sample of a batch.
-    """
+    """The reward of the extractor ``name`` after its lesson."""
     began = time.perf_counter()
+    network = lesson.network
 
     def reward_fn(params: Params) -> Callable[[Array, Array], Array]:
         return lambda x_t, t: network.apply(params, x_t, t)
 
     task = Task(
-        init=lambda key: init(network, sample.shape, key),
-        loss=lambda params, frozen, key, batch: loss(reward_fn(params), key, batch),
-        draw=draw,
+        init=lambda key: init(network, lesson.shape, key),
+        loss=lambda params, frozen, key, batch: lesson.loss(reward_fn(params), key, batch),
+        draw=lesson.draw,
     )
-    params = optimise(name, task, settings, seed, workdir, data=data)
-    total = evaluations * settings.steps * settings.batch_size
+    params = optimise(name, task, settings, seed, workdir, data=lesson.data)
+    total = lesson.evaluations * settings.steps * settings.batch_size
     return Reward(
         reward_fn=reward_fn(params),
-        schedule=schedule,
+        schedule=lesson.schedule,
         extractor=name,
-        units=units,
+        units=lesson.units,
         network=network,
         params=params,
         normaliser=source.normaliser,
         cost=cost(began, total, 1),
     )
+
+
+def untrained(
+    name: str,
+    rho: RewardFn,
+    source: Source,
+    units: str,
+    began: float,
+    evaluations_per_value: int,
+) -> Reward:
+    """A reward made of the two models alone."""
+    schedule = pair_of(name, source).schedule
+    costs = cost(began, 0, evaluations_per_value)
+    return Reward(rho, schedule, name, units, normaliser=source.normaliser, cost=costs)
 
 
 def cost(began: float, evaluations: int, per_value: int) -> dict[str, float]:
