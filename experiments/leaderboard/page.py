@@ -1,6 +1,6 @@
 """The leaderboard's numbers, intervals and page, from what its stages have kept."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ LAW_RESAMPLES = 200
 
 Rows = dict[str, list[Path]]
 """Folders of the seeds of every row."""
+Found = dict[str, Rows]
+"""Those of every pair."""
 
 
 def law_row(folders: list[Path]) -> dict[str, Any]:
@@ -46,7 +48,7 @@ def law_row(folders: list[Path]) -> dict[str, Any]:
     }
 
 
-def maze_rows(rows: Rows) -> dict[str, Any]:
+def clean_rows(rows: Rows) -> dict[str, Any]:
     """Rank correlations with the known reward, and how far above gradient alignment's.
 
     Intervals resample seeds and episodes, the same for every row.
@@ -80,11 +82,11 @@ def maze_rows(rows: Rows) -> dict[str, Any]:
     }
 
 
-def costs(found: dict[str, Rows]) -> dict[str, dict[str, dict[str, float]]]:
-    """Mean costs of every row over seeds: of the closed forms together, and of the maze."""
+def costs(found: Found, own: Collection[str]) -> dict[str, dict[str, dict[str, float]]]:
+    """Mean costs of every row over seeds: of closed forms together, of ``own`` each."""
     table: dict[str, dict[str, list[Any]]] = {}
     for pair, rows in found.items():
-        group = table.setdefault("maze" if pair == "maze" else "closed forms", {})
+        group = table.setdefault(pair if pair in own else "closed forms", {})
         for row, folders in rows.items():
             group.setdefault(row, []).extend(
                 report.read_json(f / "report.json") for f in folders
@@ -93,8 +95,14 @@ def costs(found: dict[str, Rows]) -> dict[str, dict[str, dict[str, float]]]:
     return {g: {row: mean(r) for row, r in rows.items()} for g, rows in table.items()}
 
 
-def write(path: Path, result: dict[str, Any]) -> None:
-    """Writes the tables, and what they say of gradient alignment."""
+def write(path: Path, result: dict[str, Any], titles: dict[str, str]) -> None:
+    """Writes the tables, and what they say of gradient alignment.
+
+    Args:
+        path: of the page.
+        result: the report.
+        titles: of the pairs with a table of their own.
+    """
     t, laws = result["training"], result["laws"]
     parts = [
         "# Extractors on pairs with a known reward\n",
@@ -113,8 +121,9 @@ def write(path: Path, result: dict[str, Any]) -> None:
         names = list(next(iter(laws.values())))
         lines = [(n, *(text(rows[n][key]) for rows in laws.values())) for n in names]
         parts += [f"## {title}\n", report.markdown(("extractor", *laws), lines), ""]
-    if result["maze"]:
-        parts += _maze(result["maze"])
+    for pair, title in titles.items():
+        if result[pair]:
+            parts += _clean(result[pair], title)
     for group, rows in result["costs"].items():
         lines = [(n, *(f"{r[k]:,.0f}" for k in COSTS)) for n, r in rows.items()]
         header = ("row", "seconds to fit", "evaluations to fit", "evaluations per value")
@@ -122,12 +131,12 @@ def write(path: Path, result: dict[str, Any]) -> None:
     files.write_text(path, "\n".join(parts))
 
 
-def _maze(maze: dict[str, Any]) -> list[str]:
-    """The maze's table, best row first, and what gradient alignment lost to."""
+def _clean(found: dict[str, Any], title: str) -> list[str]:
+    """A pair's own table, best row first, and what gradient alignment lost to."""
     order = sorted(
-        maze["rows"].items(), key=lambda row: row[1]["rank_correlation"][0], reverse=True
+        found["rows"].items(), key=lambda row: row[1]["rank_correlation"][0], reverse=True
     )
-    windows, episodes = (" / ".join(map(str, maze[k])) for k in ("windows", "episodes"))
+    windows, episodes = (" / ".join(map(str, found[k])) for k in ("windows", "episodes"))
     header = ("row", "rank correlation", f"above {JUDGED}")
     lines = [
         (n, _three(r["rank_correlation"]), _signed(r.get("above_gradient_alignment")))
@@ -135,11 +144,11 @@ def _maze(maze: dict[str, Any]) -> list[str]:
     ]
     lines.append(("a constant", "0.000", ""))
     return [
-        "## Maze windows, reward known, models learned\n",
+        f"## {title}\n",
         f"Held-out windows of whole episodes, by seed: {windows} of {episodes} episodes.\n",
         report.markdown(header, lines),
         "",
-        verdict(maze["rows"]),
+        verdict(found["rows"]),
     ]
 
 

@@ -10,6 +10,8 @@ from scipy.stats import spearmanr
 from configs import leaderboard as configs
 from diffreward.data import make_maze
 from diffreward.data.episodes import Episodes
+from diffreward.extract import Source
+from experiments.leaderboard import case as leaderboard_case
 from experiments.leaderboard import maze as leaderboard_maze
 from experiments.leaderboard import page as leaderboard_page
 from experiments.leaderboard import run as leaderboard
@@ -61,6 +63,34 @@ def test_finished_stages_are_read_back(tiny, tmp_path, monkeypatch):
         leaderboard.main(tiny, tmp_path)
 
 
+def test_a_pair_of_ones_own_is_an_entry(tiny, tmp_path, monkeypatch):
+    """With a table of its own, a rival, and rows that differ by seed."""
+    law = leaderboard_case.PAIRS["gaussians_equal_cov"]
+
+    def prepare(case):
+        contest = law.prepare(case)
+        truth = np.linspace(0.0, 1.0, 6)
+        clean = {"truth": truth, "episode": np.arange(6)}
+        given = lambda sign: {"value": sign * truth, **clean}
+        measure = lambda reward: given(1.0 if reward.extractor == "line_integral" else -1.0)
+        rivals = {"backwards": leaderboard_case.Rival({"sign": -1}, lambda: given(-1.0))}
+        return contest._replace(measure=measure, rivals=rivals)
+
+    own = leaderboard_case.KnownReward(prepare, law.section, "Six samples")
+    monkeypatch.setitem(leaderboard_case.PAIRS, "own", own)
+    with tiny.unlocked():
+        tiny.pairs = ("own",)
+    found = leaderboard.main(tiny, tmp_path)["own"]["rows"]
+    ranks = {name: row["rank_correlation"][0] for name, row in found.items()}
+    assert ranks == pytest.approx(
+        {"line_integral": 1, "discriminator": -1, "backwards": -1}
+    )
+    page = (tmp_path / "report.md").read_text()
+    assert "## Six samples" in page
+    assert "## Cost, own" in page
+    assert (tmp_path / "own" / "seed_1" / "line_integral" / "scores.npz").exists()
+
+
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
@@ -89,7 +119,7 @@ def test_every_row_names_an_extractor():
     assert {r.split(":")[0] for r in leaderboard.ROWS} == set(
         leaderboard.extract.EXTRACTORS
     )
-    on_maze = leaderboard.settings_of(config, leaderboard.MAZE, "loss_gap:elbo")[1]
+    on_maze = leaderboard.settings_of(config, leaderboard_case.MAZE, "loss_gap:elbo")[1]
     assert on_maze.noises == config.maze.noises
 
 
@@ -124,7 +154,7 @@ def test_held_out_windows_are_of_whole_episodes():
 def test_counting_finds_where_the_expert_is_oftener():
     base = np.array([[[-0.9, -0.9]] * 2, [[0.9, 0.9]] * 2] * 8)
     expert = np.array([[[0.9, 0.9]] * 2, [[0.9, -0.9]] * 2] * 8)
-    source = leaderboard.extract.Source(base=base, expert=expert)
+    source = Source(base=base, expert=expert)
     x = np.array([[[0.9, 0.9]] * 2, [[0.9, -0.9], [-0.9, -0.9]]])
     # Visits by cell, one added: 17 against 17; 17 against 1, and 1 against 17.
     found = leaderboard_maze.log_visit_ratio(source, x, cells=2)
@@ -157,7 +187,7 @@ def test_what_ranks_better_than_gradient_alignment_is_named(tmp_path):
         for name in rows:
             folder = kept(tmp_path / f"{name}_{seed}", values[name], truth, episode)
             rows[name].append(folder)
-    found = leaderboard_page.maze_rows(rows)
+    found = leaderboard_page.clean_rows(rows)
     assert found["windows"] == [240] * 3
     assert found["episodes"] == [60] * 3
     expected = [
