@@ -169,7 +169,7 @@ def test_forms_and_units_that_do_not_fit_are_refused():
     assert len(score_samples(reward, samples(2))) == 2
     with pytest.raises(ValueError, match="a return_regression reward is not in nats but"):
         score_samples(reward, samples(2), as_="nats")
-    with pytest.raises(ValueError, match="unknown form of a score 'rank'; use one of: val"):
+    with pytest.raises(ValueError, match="unknown form of a score 'rank'; did you mean"):
         score_samples(reward, samples(2), as_="rank")
 
 
