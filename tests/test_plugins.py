@@ -9,7 +9,7 @@ import pytest
 import diffreward as dr
 from configs import maze2d
 from diffreward.extract import EXTRACTORS, FitSettings, Source
-from diffreward.learn import denoising_task, init
+from diffreward.learn import RecordedState, denoising_task, init
 from diffreward.reward import OBJECTIVES, SCORE
 from diffreward.reward.alignment import align_scores
 from experiments import build
@@ -81,9 +81,9 @@ def test_a_weight_of_the_alignment(config, monkeypatch, key):
     reward = build.build_reward(config.rewards, model)
     params, t = init(reward.network, model.shape, key), jnp.int32(3)
     x, base, difference = jax.random.normal(key, (3, HORIZON, DIM))
-    states = {"x_t": x, "t": t, "base": base, "difference": difference, "context": ()}
-    found = reward.record_loss(params, **states)[0]
-    known = reward._replace(objective=SCORE).record_loss(params, **states)[0]
+    state = RecordedState(x, t, base, difference)
+    found = reward.record_loss(params, state)[0]
+    known = reward._replace(objective=SCORE).record_loss(params, state)[0]
     weight = jnp.square(model.schedule.sigma[t]) / model.schedule.alpha_bar[t]
     np.testing.assert_allclose(found * weight, known, rtol=1e-4)
 

@@ -7,8 +7,12 @@ site. A trajectory is ``horizon`` steps of ``dim`` numbers, ordered
 
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
+import numpy as np
 from jax import Array
 from jaxtyping import Bool, Float, Int, Key, Real
+
+AnyArray: TypeAlias = Array | np.ndarray
+"""On a device or on the host: what functions of batches take."""
 
 Traj: TypeAlias = Float[Array, "horizon dim"]
 """One trajectory, clean (``x_0``) or noised (``x_t``)."""

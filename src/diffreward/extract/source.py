@@ -2,15 +2,13 @@
 
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from diffreward.data.normaliser import Normaliser
 from diffreward.diffusion import Schedule
 from diffreward.reward import Pair
-
-AnyArray = jax.Array | np.ndarray
+from diffreward.types import AnyArray
 
 
 class Preferences(NamedTuple):

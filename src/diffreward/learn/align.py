@@ -27,7 +27,16 @@ from diffreward.reward import (
     steps_left,
 )
 from diffreward.train import Task
-from diffreward.types import Metrics, Params, PRNGKey, RewardFn, Sample, Scalar, Step
+from diffreward.types import (
+    AnyArray,
+    Metrics,
+    Params,
+    PRNGKey,
+    RewardFn,
+    Sample,
+    Scalar,
+    Step,
+)
 
 SOURCES = {
     "base": ("base",),
@@ -134,7 +143,7 @@ def alignment(
     pair: Pair,
     objective: Objective,
     noised: Noised,
-    mask: Bool[Array, "batch ..."] | None = None,
+    mask: Bool[AnyArray, "batch ..."] | None = None,
 ) -> tuple[Scalar, Metrics]:
     """Mean loss of a batch, and its fraction of variance unexplained.
 
@@ -146,7 +155,7 @@ def alignment(
         mask: entries that count; all by default.
     """
 
-    def one(x_t: Array, t: Array, mask: Array | None) -> tuple:
+    def one(x_t: Array, t: Array, mask: Any) -> tuple:
         part = objective.align(pair, x_t, t)
         return alignment_loss(
             reward_fn, part.point, t, part.target, weight=part.weight, mask=mask

@@ -6,18 +6,18 @@ Each loss is that of one batch; ``value_fn`` is what is learned, of (x_t, t).
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from diffreward.diffusion import Schedule
 from diffreward.learn.noise import noise, noise_at
-from diffreward.types import Mask, Metrics, PRNGKey, RewardFn, Scalar
+from diffreward.types import AnyArray, Mask, Metrics, PRNGKey, RewardFn, Scalar
 
 
 def classification(
     value_fn: RewardFn,
     schedule: Schedule,
     key: PRNGKey,
-    x_0: Float[Array, "batch ..."],
+    x_0: Float[AnyArray, "batch ..."],
     pinned: Mask | None = None,
 ) -> tuple[Scalar, Metrics]:
     """Cross entropy of a logit that tells noised expert samples from the base's.
@@ -38,8 +38,8 @@ def preference(
     value_fn: RewardFn,
     schedule: Schedule,
     key: PRNGKey,
-    preferred: Float[Array, "batch ..."],
-    other: Float[Array, "batch ..."],
+    preferred: Float[AnyArray, "batch ..."],
+    other: Float[AnyArray, "batch ..."],
     pinned: Mask | None = None,
 ) -> tuple[Scalar, Metrics]:
     """Minus the log probability that the preferred samples are preferred.
@@ -58,8 +58,8 @@ def regression(
     value_fn: RewardFn,
     schedule: Schedule,
     key: PRNGKey,
-    x_0: Float[Array, "batch ..."],
-    target: Float[Array, " batch"],
+    x_0: Float[AnyArray, "batch ..."],
+    target: Float[AnyArray, " batch"],
     pinned: Mask | None = None,
 ) -> tuple[Scalar, Metrics]:
     """Mean squared error of a value of noised samples (Janner et al., 2022, section 3.3).

@@ -13,7 +13,7 @@ from diffreward.learn.noise import draw_noise
 from diffreward.networks import apply
 from diffreward.reward import Pair
 from diffreward.train import Task
-from diffreward.types import EpsFn, Mask, Metrics, Params, PRNGKey, Scalar
+from diffreward.types import AnyArray, EpsFn, Mask, Metrics, Params, PRNGKey, Scalar
 
 
 class Denoiser(NamedTuple):
@@ -66,11 +66,11 @@ def batch_loss(
     network: Any,
     params: Params,
     schedule: Schedule,
-    x_0: Float[Array, "batch ..."],
-    t: Int[Array, " batch"],
-    eps: Float[Array, "batch ..."],
+    x_0: Float[AnyArray, "batch ..."],
+    t: Int[AnyArray, " batch"],
+    eps: Float[AnyArray, "batch ..."],
     *,
-    weight: Float[Array, "batch ..."] | None = None,
+    weight: Float[AnyArray, "batch ..."] | None = None,
     pinned: Mask | None = None,
 ) -> tuple[Scalar, Metrics]:
     """Mean of :func:`diffreward.diffusion.denoising_loss` over a batch.
@@ -79,7 +79,7 @@ def batch_loss(
     """
     predict = lambda x_t, t: apply(network, params, x_t, t)
 
-    def one(x_0: Array, t: Array, eps: Array, weight: Array | None) -> tuple:
+    def one(x_0: Any, t: Any, eps: Any, weight: Any) -> tuple:
         return denoising_loss(predict, schedule, x_0, t, eps, weight=weight, pinned=pinned)
 
     axes = (0, 0, 0, None if weight is None else 0)

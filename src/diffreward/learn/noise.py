@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from diffreward.diffusion import Schedule, draw_levels, hold, pin, q_sample
-from diffreward.types import Mask, PRNGKey
+from diffreward.types import AnyArray, Mask, PRNGKey
 
 
 class Noised(NamedTuple):
@@ -20,7 +20,7 @@ class Noised(NamedTuple):
 
 
 def draw_noise(
-    schedule: Schedule, key: PRNGKey, x_0: Float[Array, "batch ..."]
+    schedule: Schedule, key: PRNGKey, x_0: Float[AnyArray, "batch ..."]
 ) -> tuple[Int[Array, " batch"], Float[Array, "batch ..."]]:
     """Levels (stratified, in random order) and standard normal noises of a batch."""
     level_key, order_key, noise_key = jax.random.split(key, 3)
@@ -33,7 +33,7 @@ def draw_noise(
 def noise(
     schedule: Schedule,
     key: PRNGKey,
-    x_0: Float[Array, "batch ..."],
+    x_0: Float[AnyArray, "batch ..."],
     pinned: Mask | None = None,
 ) -> Noised:
     """Diffuses a batch to random levels; pinned entries stay clean."""
@@ -43,14 +43,14 @@ def noise(
 
 def noise_at(
     schedule: Schedule,
-    x_0: Float[Array, "batch ..."],
-    t: Int[Array, " batch"],
-    eps: Float[Array, "batch ..."],
+    x_0: Float[AnyArray, "batch ..."],
+    t: Int[AnyArray, " batch"],
+    eps: Float[AnyArray, "batch ..."],
     pinned: Mask | None = None,
 ) -> Float[Array, "batch ..."]:
     """Diffuses a batch to given levels; pinned entries stay clean."""
 
-    def one(x_0: Array, t: Array, eps: Array) -> Array:
+    def one(x_0: Any, t: Any, eps: Any) -> Array:
         return pin(q_sample(schedule, x_0, t, eps), hold(pinned, x_0))
 
     return jax.vmap(one)(x_0, t, eps)
