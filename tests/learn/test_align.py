@@ -140,6 +140,13 @@ def test_alignment_on_a_recorded_state_is_alignment_with_the_models(objective, k
 
 
 VALUES = {"base": 1.0, "expert": 2.0, "base_at_expert": 3.0, "expert_at_base": 4.0}
+EXPECTED = {
+    "base": (1.0,),
+    "expert": (2.0,),
+    "mixed": (1.0, 2.0),
+    "models": (1.0, 2.0),
+    "crossed": (1.0, 2.0, 3.0, 4.0),
+}
 
 
 @pytest.mark.parametrize("source", SOURCES)
@@ -148,9 +155,9 @@ def test_rewards_are_trained_on_equal_parts_of_their_source(source, key):
     task = reward_task(MODEL, reward, source, 8)
     data = {name: windows(value) for name, value in VALUES.items()}
     batch = task.draw(data, key)
-    parts = np.split(np.asarray(batch["x_0"]), len(SOURCES[source]))
-    for name, part in zip(SOURCES[source], parts, strict=True):
-        assert np.all((part[:, 0] >= VALUES[name]) & (part[:, 0] < VALUES[name] + 1))
+    parts = np.split(np.asarray(batch["x_0"]), len(EXPECTED[source]))
+    for value, part in zip(EXPECTED[source], parts, strict=True):
+        assert np.all((part[:, 0] >= value) & (part[:, 0] < value + 1))
     x_t, t, _ = noise(SCHEDULE, key, batch["x_0"], PINNED)
     error, signal = score_errors(x_t, t, windows=2)
     free = ~np.asarray(PINNED)
