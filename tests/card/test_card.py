@@ -416,3 +416,10 @@ def test_programs_and_figures_are_held_against_the_card(tmp_path):
 def test_noises_that_no_memory_holds_are_refused():
     with pytest.raises(ValueError, match="noises at 6 levels need .* MiB: take fewer"):
         score_samples(made(), samples(), num_noises=2**20, as_="ranking")
+
+
+def test_the_older_address_of_a_reward_is_the_same_record():
+    from diffreward.card import reward
+
+    assert reward.Reward is Reward
+    assert reward.network_reward is network_reward
