@@ -104,10 +104,10 @@ def denoising_task(
 
     def loss(params: Params, frozen: Any, key: PRNGKey, batch: Any) -> tuple:
         del frozen
-        x_0, weight = batch["x_0"], jnp.asarray(model.weight)
+        x_0 = batch["x_0"]
+        weight = jnp.broadcast_to(model.weight, x_0.shape)
         if model.mask_padding:
-            weight = weight * batch["valid"][:, :, None]
-        weight = jnp.broadcast_to(weight, x_0.shape)
+            weight = jnp.where(batch["valid"][:, :, None], weight, 0.0)
         t, eps = draw_noise(model.schedule, key, x_0)
         options = {"weight": weight, "pinned": model.pinned}
         return batch_loss(model.network, params, model.schedule, x_0, t, eps, **options)
