@@ -53,7 +53,7 @@ class EpsFn(Protocol):
 
 @runtime_checkable
 class RewardFn(Protocol):
-    """Reward of one noised sample; a relative reward is in nats of log density."""
+    """Reward of one noised sample, in the units of its objective or extractor."""
 
     def __call__(self, x_t: Array, t: Array, /) -> Array:
         """Returns a scalar."""
