@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import pytest
 
 from configs import collect, locomotion, maze2d
@@ -12,6 +14,8 @@ from diffreward.networks import apply
 from experiments import build
 from experiments.build import build_denoiser
 from experiments.locomotion import run as locomotion_experiment
+from experiments.maze2d import build as experiment_build
+from experiments.maze2d import evaluate
 from experiments.maze2d import run as experiment
 
 ROOT = Path(__file__).parents[1]
@@ -174,3 +178,26 @@ def test_bfloat16_parameters_mean_bfloat16_products():
         products = [line for line in str(jaxpr).splitlines() if "dot_general" in line]
         assert products
         assert all(precision in line.split("=")[0] for line in products)
+
+
+def test_the_loss_of_a_denoiser_weighs_the_first_action():
+    c = locomotion.get_config("hopper,paper,d4rl")
+    weight = build.build_denoiser(c.model, 3, 11).weight
+    assert c.model.action_weight != 1
+    assert (weight[0, :3] == c.model.action_weight).all()
+    assert weight.sum() == weight.size + 3 * (c.model.action_weight - 1)
+
+
+@pytest.mark.parametrize("preset", ["score", "paper"])
+def test_plans_are_steered_with_the_variance_that_the_reward_lacks(preset, monkeypatch):
+    config = maze2d.get_config("umaze,smoke")
+    with config.unlocked():
+        config.rewards.preset = preset
+    run, asked = experiment_build.build(config, ROOT), {}
+    monkeypatch.setattr(evaluate, "guide", lambda eps, *_, **kw: asked.update(kw) or eps)
+    init = run.model.init(jax.random.key(0))
+    models = evaluate.Models(init, init, init, init)
+    plans = evaluate.compile_measurements(run).steered_plans
+    known = jnp.zeros((1, *run.model.shape))
+    jax.eval_shape(lambda known: plans(models, known, (1.0, 0.0)), known)
+    assert asked["scale_by_variance"] is (preset == "score")

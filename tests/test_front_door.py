@@ -15,6 +15,8 @@ import pytest
 
 import diffreward as dr
 from diffreward.api import __all__ as api_names
+from diffreward.data.pairs import known_pairs
+from diffreward.reward import relative_score
 from diffreward.steer import guide
 
 QUICK = {"steps": 20, "batch_size": 16}
@@ -42,6 +44,16 @@ def pair(toy):
 def reward(pair, toy):
     with jax.numpy_dtype_promotion("standard"):
         return dr.fit(pair, toy.train, steps=300, batch_size=64)
+
+
+def test_the_toy_pair_is_exact(toy, pair):
+    known, x = known_pairs()["tilted_quadratic"], toy.test[:5]
+    for t in range(pair.schedule.num_steps):
+        score = lambda x, t=t: relative_score(pair, x, jnp.int32(t))
+        exact = lambda x, t=t: jax.grad(known.reward)(x, pair.schedule.alpha_bar[t])
+        np.testing.assert_allclose(
+            jax.vmap(score)(x), jax.vmap(exact)(x), rtol=1e-3, atol=1e-4
+        )
 
 
 def unchecked(function):

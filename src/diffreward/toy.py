@@ -9,9 +9,9 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from diffreward.arguments import at_least, rows_of
-from diffreward.data import laws
 from diffreward.data.pairs import known_pairs
 from diffreward.diffusion import DiffusionModel, cosine, discrete
+from diffreward.extract import exact_pair
 
 
 class ToyPair(NamedTuple):
@@ -49,9 +49,8 @@ def toy_pair(count: int = 2000, *, num_steps: int = 32, seed: int = 0) -> ToyPai
     at_least("seed", seed, 0)
     known, schedule = known_pairs()["tilted_quadratic"], cosine(num_steps)
 
-    def model(law: laws.Mixture) -> DiffusionModel:
-        eps = lambda x_t, t: laws.eps(law, x_t, schedule.alpha_bar[t])
-        return DiffusionModel(eps, discrete(schedule), "eps")
+    exact = exact_pair(known, schedule)
+    model = lambda eps_fn: DiffusionModel(eps_fn, discrete(schedule), "eps")
 
     def samples(part: int, count: int) -> Float[Array, "samples 2"]:
         keys = jax.random.split(jax.random.fold_in(jax.random.key(seed), part))
@@ -60,8 +59,8 @@ def toy_pair(count: int = 2000, *, num_steps: int = 32, seed: int = 0) -> ToyPai
 
     clean = jax.jit(jax.vmap(lambda x: known.reward(x, jnp.ones(()))))
     return ToyPair(
-        base=model(known.base),
-        expert=model(known.expert),
+        base=model(exact.base),
+        expert=model(exact.expert),
         train=samples(0, count),
         test=samples(1, count // 2),
         true_reward=lambda x: np.asarray(clean(rows_of("samples", x, known.shape))),
