@@ -37,6 +37,18 @@ STUDIES = (
 )
 
 
+EXPERT_KEYS = (
+    "network",
+    "conservative",
+    "width",
+    "depth",
+    "time_width",
+    "dim_mults",
+    "attention",
+)
+"""What may differ between the networks of expert and base."""
+
+
 class Settings(NamedTuple):
     """What differs between tasks; the defaults serve any other."""
 
@@ -106,9 +118,17 @@ def get_config(argument: str = "hopper") -> ConfigDict:
     c.expert = training(steps=12_000, batch_size=256, learning_rate=1e-3)
     c.expert.init = "base"  # or "scratch"
 
+    # Of the expert, where its network is another one; what is not set follows the base's.
+    c.expert_model = x = ConfigDict()
+    for key in EXPERT_KEYS:
+        x[key] = m.get_ref(key)
+
+    # The energy that a base without one is distilled into, for residual rewards.
+    c.start = training(steps=12_000, batch_size=256, learning_rate=1e-3)
+
     c.rewards = r = training(steps=4_000, batch_size=128, learning_rate=1e-3)
     r.preset = "score"
-    r.network = "inner"  # inner, scalar, squares, value, single_step
+    r.network = "inner"  # inner, scalar, squares, value, single_step, residual
     r.width = 256
     r.depth = 3
     r.time_width = 64
@@ -182,7 +202,8 @@ def _study(c: ConfigDict, study: str) -> None:
 
 
 def _stages(c: ConfigDict) -> tuple[ConfigDict, ...]:
-    return c.base, c.expert, c.rewards, c.paper_rewards, c.discriminator, c.value
+    trained = (c.base, c.expert, c.start, c.rewards, c.paper_rewards)
+    return *trained, c.discriminator, c.value
 
 
 def _smoke(c: ConfigDict, own: Settings) -> None:

@@ -63,9 +63,12 @@ def get_config(argument: str = "umaze") -> ConfigDict:
     c.experts = training(steps=1000, batch_size=128, learning_rate=5e-4)
     c.experts.init = "base"  # or "scratch"
 
+    # The energy that a base without one is distilled into, for residual rewards.
+    c.start = training(steps=4000, batch_size=256, learning_rate=1e-3)
+
     c.rewards = r = training(steps=1000, batch_size=128, learning_rate=1e-3)
     r.preset = "score"  # or "paper"
-    r.network = "inner"  # inner, scalar, squares, value, single_step
+    r.network = "inner"  # inner, scalar, squares, value, single_step, residual
     r.width = 192
     r.depth = 2
     r.time_width = 0
@@ -115,7 +118,7 @@ def _smoke(c: ConfigDict) -> None:
     # Enough held-out episodes (some 190) for a map.
     c.data.base_transitions, c.data.expert_transitions = 100_000, 20_000
     c.model.width = 128
-    c.base.steps, c.experts.steps = 600, 300
+    c.base.steps, c.experts.steps, c.start.steps = 600, 300, 300
     c.rewards.steps, c.window_rewards.steps = 300, 300
     c.rewards.width = c.window_rewards.width = 64
     for t in (c.base, c.experts, c.rewards, c.window_rewards):
@@ -132,7 +135,7 @@ def _gpu(c: ConfigDict) -> None:
     c.data.base_transitions, c.data.expert_transitions = 4_000_000, 1_000_000
     c.model.width, c.rewards.width, c.window_rewards.width = 1024, 1024, 256
     c.model.num_steps = 64
-    c.base.steps, c.experts.steps = 50_000, 20_000
+    c.base.steps, c.experts.steps, c.start.steps = 50_000, 20_000, 50_000
     c.rewards.steps, c.window_rewards.steps = 20_000, 10_000
     for t in (c.base, c.experts, c.rewards, c.window_rewards):
         t.batch_size = 512

@@ -15,6 +15,7 @@ from diffreward.networks import (
     DifferenceOfSquares,
     EnergyDenoiser,
     InnerProductReward,
+    ResidualEnergy,
     ScalarReward,
     SingleStepRewardMLP,
     TemporalUnet,
@@ -22,7 +23,7 @@ from diffreward.networks import (
     ValueFunction,
     WindowReward,
 )
-from diffreward.reward import OBJECTIVES, Objective
+from diffreward.reward import OBJECTIVES, SCORE, Objective
 from diffreward.train import make_optimiser
 
 
@@ -41,17 +42,26 @@ NETWORKS: dict[str, Callable[[ConfigDict], Any]] = {
 }
 """Denoisers of trajectories, by ``model.network``: maps a section to a network."""
 
-REWARDS: dict[str, Callable[[ConfigDict, Objective, int], Any]] = {
-    "inner": lambda c, objective, window: InnerProductReward(trunk(c)),
-    "scalar": lambda c, objective, window: ScalarReward(trunk(c)),
-    "squares": lambda c, objective, window: DifferenceOfSquares(trunk(c, out_dim=8)),
-    "value": lambda c, objective, window: ValueFunction(activation=objective.activation),
-    "single_step": lambda c, objective, window: SingleStepRewardMLP(
+REWARDS: dict[str, Callable[[ConfigDict, Objective, int, Denoiser], Any]] = {
+    "inner": lambda c, objective, window, model: InnerProductReward(trunk(c)),
+    "scalar": lambda c, objective, window, model: ScalarReward(trunk(c)),
+    "squares": lambda c, objective, window, model: DifferenceOfSquares(trunk(c, out_dim=8)),
+    "value": lambda c, objective, window, model: ValueFunction(
+        activation=objective.activation
+    ),
+    "single_step": lambda c, objective, window, model: SingleStepRewardMLP(
         hidden=(128, 64, 32), window=window, activation=objective.activation
     ),
+    "residual": lambda c, objective, window, model: ResidualEnergy(energy_net(model)),
 }
 """Rewards of trajectories, by their section's ``network``: maps (section, objective,
-steps of a window) to a network."""
+steps of a window, base) to a network."""
+
+
+def energy_net(model: Denoiser) -> Any:
+    """F of the base's energy ``<x, f(x, t)>``, or of the one that it is distilled into."""
+    network = model.network
+    return network.net if isinstance(network, EnergyDenoiser) else network
 
 
 def build_schedule(name: str, kind: str, num_steps: int) -> Schedule:
@@ -59,12 +69,22 @@ def build_schedule(name: str, kind: str, num_steps: int) -> Schedule:
     return SCHEDULES[choose(name, kind, SCHEDULES)](num_steps)
 
 
-def build_denoiser(config: ConfigDict, act_dim: int, obs_dim: int) -> Denoiser:
-    """The denoiser of trajectories described by ``config.model``."""
+def denoising_network(config: ConfigDict, name: str) -> Any:
+    """The network of a section; ``name`` is the section's, for messages."""
+    make = NETWORKS[choose(f"{name}.network", config.network, NETWORKS)]
+    return EnergyDenoiser(make(config)) if config.conservative else make(config)
+
+
+def build_denoiser(
+    config: ConfigDict, act_dim: int, obs_dim: int, expert: ConfigDict | None = None
+) -> Denoiser:
+    """The denoiser of trajectories described by ``config.model``.
+
+    ``expert`` describes the network of experts, where that may be another.
+    """
     horizon, dim = config.horizon, act_dim + obs_dim
-    network = NETWORKS[choose("model.network", config.network, NETWORKS)](config)
-    if config.conservative:
-        network = EnergyDenoiser(network)
+    network = denoising_network(config, "model")
+    own = network if expert is None else denoising_network(expert, "expert_model")
     first_action = jnp.zeros((horizon, dim), bool).at[0, :act_dim].set(True)
     return Denoiser(
         network=network,
@@ -73,6 +93,7 @@ def build_denoiser(config: ConfigDict, act_dim: int, obs_dim: int) -> Denoiser:
         weight=jnp.where(first_action, config.action_weight, 1.0),
         mask_padding=config.mask_padding,
         clip=config.clip,
+        expert=None if own == network else own,
     )
 
 
@@ -87,7 +108,13 @@ def build_reward(config: ConfigDict, model: Denoiser) -> RewardModel:
     window = config.window or horizon
     make = REWARDS[choose("network of the reward", config.network, REWARDS)]
     objective = build_objective(config.preset)
-    network = make(config, objective, window)
+    network = make(config, objective, window, model)
+    fits = window == horizon and objective.scale is SCORE.scale
+    if isinstance(network, ResidualEnergy) and not fits:
+        raise ValueError(
+            "network='residual' starts at the base's energy, which is of whole plans and "
+            "in nats; use it with window=0 and preset='score'"
+        )
     if window < horizon:
         network = WindowReward(network, window, strided=config.strided)
     return RewardModel(network, model.schedule, objective, horizon // window)

@@ -1,6 +1,7 @@
 """What a run will cost: a line per stage, before the first one starts."""
 
 import time
+from collections.abc import Iterable
 
 import jax
 import jax.numpy as jnp
@@ -8,10 +9,11 @@ import jax.numpy as jnp
 from configs.common import ConfigDict
 from diffreward import data as d
 from diffreward import train
-from diffreward.learn import Denoiser, reward_task
+from diffreward.learn import Denoiser, RewardModel, distillation_task, reward_task
+from diffreward.networks import EnergyDenoiser, ResidualEnergy
 from diffreward.text import say
 from diffreward.types import Params
-from experiments.build import build_reward, optimiser
+from experiments.build import build_reward, energy_net, optimiser
 from experiments.stages import reward_members, reward_sets
 
 MIB = 2**20
@@ -59,6 +61,23 @@ def print_plan(rows: list[tuple[str, ConfigDict, int, dict]], data_bytes: int) -
     )
 
 
+def start_rows(
+    section: ConfigDict, model: Denoiser, rewards: Iterable[RewardModel], one: d.Windows
+) -> list[tuple[str, ConfigDict, int, dict]]:
+    """The row of the energy that the base is distilled into, if any reward starts there."""
+    residual = any(isinstance(r.network, ResidualEnergy) for r in rewards)
+    if not residual or isinstance(model.network, EnergyDenoiser):
+        return []
+    energy = EnergyDenoiser(energy_net(model))
+    each = train.estimate(
+        distillation_task(model, energy, section.batch_size),
+        optimiser(section),
+        data=one,
+        frozen=blank_params(model, None),
+    )
+    return [("start", section, 1, each)]
+
+
 def reward_cost(
     section: ConfigDict, model: Denoiser, one: d.Windows, population: int
 ) -> dict[str, int]:
@@ -72,7 +91,7 @@ def reward_cost(
         data={n: one if n == "base" else stacked for n in names},
         frozen={
             "base": blank_params(model, None),
-            "expert": blank_params(model, population),
+            "expert": blank_params(model.of_expert, population),
         },
         members=reward_members(section.source, population),
     )

@@ -100,10 +100,16 @@ def check_scales(scales: Any, name: str = "evaluation.scales") -> None:
         raise ValueError(f"{name} is {scales!r}; write numbers, such as (0.5, 1.0)")
 
 
+def check_network(section: ConfigDict, name: str) -> None:
+    """Refuses a denoiser's network without width, depth or sizes."""
+    at_least(section, name, **NETWORK)
+    check_sizes(section, name, "dim_mults")
+
+
 def check_model(section: ConfigDict) -> None:
     """Refuses a ``model`` section without steps, levels, width or a valid condition."""
-    at_least(section, "model", horizon=1, num_steps=1, clip=0, action_weight=0, **NETWORK)
-    check_sizes(section, "model", "dim_mults")
+    at_least(section, "model", horizon=1, num_steps=1, clip=0, action_weight=0)
+    check_network(section, "model")
     if not all(map(_is_whole, section.pinned)):
         raise ValueError(
             f"model.pinned is {section.pinned!r}; write steps, such as (0, -1)"

@@ -1,9 +1,8 @@
 """Windows drawn from two models, instead of data or beside them."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
@@ -14,6 +13,23 @@ from diffreward.types import Params
 
 CHUNK = 1024
 """Samples drawn at once; bounds the memory."""
+
+
+Draw = Callable[[Params, Array, Array], Array]
+"""Windows that go on from known entries, of (parameters, key, known)."""
+
+
+def drawers(model: Denoiser) -> tuple[Draw, Draw]:
+    """Sampling of the base and of the expert; one program if they are one network."""
+
+    def drawer(model: Denoiser) -> Draw:
+        def draw(params: Params, key: Array, known: Array) -> Array:
+            return plan(model.eps_fn(params), model.schedule, key, known, model.pinned)
+
+        return jax.jit(draw)
+
+    of_base = drawer(model)
+    return of_base, of_base if model.expert is None else drawer(model.of_expert)
 
 
 def model_samples(
@@ -54,25 +70,27 @@ def model_samples(
     states = d.normalise(normaliser, states)
     key = jax.random.key(seed)
 
-    @jax.jit
-    def draw(params: Params, key: Array, states: Array) -> Array:
-        known = jnp.broadcast_to(states[:, None], (len(states), horizon, dim))
-        return plan(model.eps_fn(params), model.schedule, key, known, model.pinned)
+    of_base, of_expert = drawers(model)
 
-    def bank(params: Params, member: int) -> np.ndarray:
+    def bank(draw: Draw, params: Params, member: int) -> np.ndarray:
+        known = lambda states: np.repeat(states[:, None], horizon, 1)
         first_key, next_key = jax.random.split(jax.random.fold_in(key, member))
-        first = np.asarray(draw(params, first_key, states))
+        first = np.asarray(draw(params, first_key, known(states)))
         inside = first[np.arange(len(first)), rng.integers(1, horizon, len(first))]
-        return np.concatenate([first, np.asarray(draw(params, next_key, inside))])
+        second = np.asarray(draw(params, next_key, known(inside)))
+        return np.concatenate([first, second])
 
     members = jax.tree.leaves(experts)[0].shape[0]
     zero = -np.asarray(normaliser.shift / normaliser.scale)[:act_dim]
     as_windows = lambda x: _sample_windows(x, zero)
     expert_banks = [
-        as_windows(bank(jax.tree.map(lambda x, i=i: x[i], experts), i + 1))
+        as_windows(bank(of_expert, jax.tree.map(lambda x, i=i: x[i], experts), i + 1))
         for i in range(members)
     ]
-    return {"base": as_windows(bank(base, 0)), "expert": d.stack_windows(expert_banks)}
+    return {
+        "base": as_windows(bank(of_base, base, 0)),
+        "expert": d.stack_windows(expert_banks),
+    }
 
 
 def crossed_samples(
@@ -102,11 +120,9 @@ def crossed_samples(
     """
     horizon, key = model.shape[0], jax.random.key(seed)
 
-    @jax.jit
-    def draw(params: Params, key: Array, known: Array) -> Array:
-        return plan(model.eps_fn(params), model.schedule, key, known, model.pinned)
+    of_base, of_expert = drawers(model)
 
-    def complete(params: Params, windows: d.Windows, key: Array) -> np.ndarray:
+    def complete(draw: Draw, params: Params, windows: d.Windows, key: Array) -> np.ndarray:
         key, choice = jax.random.split(key)
         known = jax.jit(lambda w, k: d.draw(w, k, count, horizon)["x_0"])(windows, choice)
         parts = [
@@ -122,11 +138,11 @@ def crossed_samples(
             offset=sets["expert"].offset[i], count=sets["expert"].count[i]
         )
         keys = jax.random.split(jax.random.fold_in(key, i))
-        for name, params, windows, own_key in (
-            ("base_at_expert", base, own, keys[0]),
-            ("expert_at_base", expert, sets["base"], keys[1]),
+        for name, draw, params, windows, own_key in (
+            ("base_at_expert", of_base, base, own, keys[0]),
+            ("expert_at_base", of_expert, expert, sets["base"], keys[1]),
         ):
-            x_0 = complete(params, windows, own_key)
+            x_0 = complete(draw, params, windows, own_key)
             banks[name].append(_sample_windows(x_0, np.asarray(windows.pad)))
     return {name: d.stack_windows(bank) for name, bank in banks.items()}
 

@@ -12,10 +12,11 @@ import numpy as np
 from configs.common import ConfigDict
 from diffreward import data as d
 from diffreward import report, train
-from diffreward.learn import SOURCES, Denoiser, reward_task
+from diffreward.learn import SOURCES, Denoiser, distillation_task, reward_task
+from diffreward.networks import EnergyDenoiser, ResidualEnergy
 from diffreward.types import Params
 from experiments import validation
-from experiments.build import build_reward, optimiser
+from experiments.build import build_reward, energy_net, optimiser
 from experiments.samples import crossed_samples
 
 _wandb: dict[str, Any] | None = None
@@ -92,6 +93,43 @@ def train_stage(
     return params
 
 
+def energy_of_base(
+    folder: Path,
+    section: ConfigDict,
+    settings: dict[str, Any],
+    inputs: dict[str, str],
+    seed: int,
+    model: Denoiser,
+    base: Params,
+    sets: Callable[[str], dict[str, d.Windows]],
+) -> tuple[Params, dict[str, str]]:
+    """The base's own energy, or one that it is distilled into in a stage of its own.
+
+    The arguments are those of :func:`train_reward_stage`.
+
+    Returns:
+        Its parameters, and the digest of the stage, if there is one.
+    """
+    if isinstance(model.network, EnergyDenoiser):
+        return base, {}
+    student = EnergyDenoiser(energy_net(model))
+    task = distillation_task(model, student, section.batch_size)
+    probe = distillation_task(model, student, validation.EVALUATION_WINDOWS)
+    val = sets("val")["base"]
+    params = train_stage(
+        folder,
+        task,
+        section,
+        settings=settings,
+        inputs={name: inputs[name] for name in ("data", "base")},
+        data=sets("train")["base"],
+        frozen=base,
+        seed=seed,
+        evaluate=validation.held_out_metrics(probe, val, base, members=False),
+    )
+    return params, {folder.name: report.stage_digest(folder)}
+
+
 def train_reward_stage(
     folder: Path,
     section: ConfigDict,
@@ -104,6 +142,7 @@ def train_reward_stage(
     experts: Params,
     sets: Callable[[str], dict[str, d.Windows]],
     samples: Callable[[], dict[str, d.Windows]],
+    start: ConfigDict,
 ) -> Params:
     """Trains experts x seeds rewards in one program; member = expert * seeds + seed.
 
@@ -118,9 +157,17 @@ def train_reward_stage(
         experts: parameters of the experts, stacked.
         sets: windows of one split: of the base, and stacked of the experts.
         samples: the same from the models alone, for ``source="models"``.
+        start: section of the energy that residual rewards start at, where the base has
+            none of its own.
     """
     reward = build_reward(section, model)
-    task = reward_task(model, reward, section.source, section.batch_size)
+    energy = None
+    if isinstance(reward.network, ResidualEnergy):
+        energy, read = energy_of_base(
+            folder.with_name("start"), start, settings, inputs, seed, model, base, sets
+        )
+        inputs = {**inputs, **read}
+    task = reward_task(model, reward, section.source, section.batch_size, energy)
     repeat: Callable[[Any], Any] = lambda x: np.repeat(np.asarray(x), section.seeds, 0)
 
     def repeated(windows: dict[str, d.Windows]) -> dict[str, d.Windows]:
@@ -140,7 +187,7 @@ def train_reward_stage(
     frozen = {"base": base, "expert": jax.tree.map(repeat, experts)}
     val = of_split("val", few)
     drawn = section.source == "models"
-    return train_stage(
+    params = train_stage(
         folder,
         task,
         section,
@@ -152,3 +199,8 @@ def train_reward_stage(
         seed=seed,
         evaluate=validation.fvu_by_level(model, reward, frozen, val),
     )
+    if energy is not None:
+        # Averaging rounded what was held still.
+        held = lambda x: np.broadcast_to(x, (len(val["expert"].count), *np.shape(x)))
+        params = {**params, "start": jax.tree.map(held, energy)}
+    return params

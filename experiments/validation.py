@@ -39,11 +39,12 @@ def denoising_error(
 
 
 def held_out_metrics(
-    task: train.Task, data: Any
+    task: train.Task, data: Any, frozen: Any = None, members: bool = True
 ) -> Callable[[train.TrainState], dict[str, Any]]:
     """Loss and metrics of every member on one fixed batch of validation data."""
     batch = jax.device_get(jax.jit(task.draw)(data, jax.random.key(0)))
-    measure = jax.jit(jax.vmap(lambda p: task.loss(p, None, jax.random.key(1), batch)))
+    loss = lambda params: task.loss(params, frozen, jax.random.key(1), batch)
+    measure = jax.jit(jax.vmap(loss) if members else loss)
 
     def evaluate(state: train.TrainState) -> dict[str, Any]:
         loss, others = jax.device_get(measure(jax.device_get(state.ema_params)))
@@ -58,7 +59,8 @@ def fvu_by_level(
     """Held-out fraction of variance unexplained on ``sets``, in all and per noise level.
 
     Besides, ``time_gradient``: norm of the loss gradient in the reward's time path. A
-    reward in score units whose time path gets none cannot learn the noise level.
+    reward in score units whose time path gets none cannot learn the noise level. Left out
+    of networks none of whose parameters is named after time.
     """
     horizon = model.shape[0]
     members = len(sets["expert"].count)
@@ -94,7 +96,7 @@ def fvu_by_level(
         params = jax.device_get(state.ema_params)
         args = (params, frozen["expert"], of_members)
         residual, signal, norm = jax.device_get(measure(*args))
-        if objective.activation != "leaky_relu" and not np.all(norm > 0):
+        if objective.activation != "leaky_relu" and np.any(norm == 0):
             raise ValueError(
                 "the time path of the reward receives no gradient; use a network with "
                 "smooth activations"
@@ -103,18 +105,18 @@ def fvu_by_level(
         return {
             "fvu": residual.sum(1) / signal.sum(1),
             **{f"fvu_level/{t:03d}": float(v) for t, v in enumerate(levels)},
-            "time_gradient": norm,
+            **({} if np.isnan(norm).all() else {"time_gradient": norm}),
         }
 
     return evaluate
 
 
 def _time_norm(gradient: Params) -> Array:
-    """Norm over the parameters whose path names time or its modulation."""
+    """Norm over the parameters whose path names time or its modulation; NaN for none."""
     leaves = jax.tree_util.tree_leaves_with_path(gradient)
     chosen = [
         jnp.sum(jnp.square(leaf))
         for path, leaf in leaves
         if any(name in jax.tree_util.keystr(path) for name in ("time", "film"))
     ]
-    return jnp.sqrt(jnp.stack(chosen).sum())
+    return jnp.sqrt(sum(chosen)) if chosen else jnp.full((), jnp.nan)

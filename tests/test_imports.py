@@ -20,6 +20,7 @@ ALLOWED["learn"] |= {"train"}
 ALLOWED["learn"] -= {"card"}
 ALLOWED["extract"] |= {"train"}
 ALLOWED["extract"] -= {"card"}
+ALLOWED["steer"] -= {"card"}
 ALLOWED["cli"] = EVERYTHING
 # The front door, which no package goes through.
 FRONT = {"api", "arguments", "toy"}

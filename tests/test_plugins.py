@@ -1,5 +1,7 @@
 """Parts from outside the package: each is listed in one table, and everything uses it."""
 
+from types import SimpleNamespace
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -8,11 +10,14 @@ import pytest
 
 import diffreward as dr
 from configs import maze2d
+from diffreward.data import stack_windows
 from diffreward.extract import EXTRACTORS, FitSettings, Source
-from diffreward.learn import RecordedState, denoising_task, init
+from diffreward.learn import RecordedState, RewardModel, denoising_task, init
 from diffreward.reward import OBJECTIVES, SCORE
 from diffreward.reward.alignment import align_scores
 from experiments import build
+from experiments.validation import fvu_by_level
+from tests.learn import toy
 
 HORIZON, DIM = 8, 6
 
@@ -58,7 +63,7 @@ def test_a_network_for_denoisers(config, monkeypatch, key):
 
 def test_a_network_for_rewards(config, monkeypatch, key):
     monkeypatch.setitem(
-        build.REWARDS, "height", lambda section, objective, window: Height()
+        build.REWARDS, "height", lambda section, objective, window, model: Height()
     )
     with config.unlocked():
         config.rewards.network = "height"
@@ -68,6 +73,19 @@ def test_a_network_for_rewards(config, monkeypatch, key):
     x, t = jax.random.normal(key, (HORIZON, DIM)), jnp.int32(3)
     wanted = SCORE.scale(model.schedule, t) * Height().apply(params, x, t)
     np.testing.assert_allclose(reward.reward_fn(params)(x, t), wanted, rtol=1e-5)
+
+
+def test_a_network_whose_time_path_has_no_name_is_measured(key):
+    reward = RewardModel(Height(), toy.SCHEDULE, SCORE)
+    params = init(reward.network, toy.SHAPE, key)
+    stack = lambda tree: jax.tree.map(lambda x: x[None], tree)
+    frozen = {"base": toy.BASE, "expert": stack(toy.EXPERT)}
+    sets = {"base": toy.windows(0.0), "expert": stack_windows([toy.windows(1.0)])}
+    with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
+        measure = fvu_by_level(toy.MODEL, reward, frozen, sets)
+        found = measure(SimpleNamespace(ema_params=stack(params)))  # pyright: ignore
+    assert found["fvu"].shape == (1,)
+    assert "time_gradient" not in found
 
 
 def test_a_weight_of_the_alignment(config, monkeypatch, key):

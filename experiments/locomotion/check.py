@@ -9,7 +9,7 @@ from experiments.locomotion.record import REWARDS
 from experiments.locomotion.rollouts import TEST, VALIDATION
 from experiments.locomotion.rows import MEANING
 
-STAGES = ("base", "expert", *REWARDS, "discriminator", "value")
+STAGES = ("base", "expert", "start", *REWARDS, "discriminator", "value")
 
 
 def check(config: ConfigDict) -> None:
@@ -29,6 +29,13 @@ def check(config: ConfigDict) -> None:
         choose(f"{name}.source", config[name].source, SOURCES)
         limits.check_window(config[name], name, config.model.horizon)
     choose("expert.init", config.expert.init, ("base", "scratch"))
+    limits.check_network(config.expert_model, "expert_model")
+    differs = [k for k, v in config.expert_model.items() if v != config.model[k]]
+    if differs and config.expert.init == "base":
+        raise ValueError(
+            f"expert_model.{differs[0]} is not the base's, so the expert cannot start "
+            "there; set expert.init='scratch'"
+        )
     limits.check_training(config, *STAGES)
     limits.at_least(config.discriminator, "discriminator", batch_size=2)
     limits.shares(config.value, "value", "discount")

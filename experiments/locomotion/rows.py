@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from flax import linen as nn
 
 from diffreward.learn import energy_reward
+from diffreward.networks import EnergyDenoiser
 from diffreward.steer import guide, guide_by_difference
 from diffreward.types import EpsFn, Params, RewardFn
 from experiments.baselines import members, scalar_fn
@@ -62,10 +63,14 @@ def methods(run: Run, trained: Trained) -> dict[str, Method]:
         del scale
         return model.eps_fn(params)
 
+    def expert_alone(params: Params, scale: float) -> EpsFn:
+        del scale
+        return model.of_expert.eps_fn(params)
+
     def by_difference(params: Params, scale: float) -> EpsFn:
         own, other = params
         return guide_by_difference(
-            model.eps_fn(own), model.eps_fn(other), scale, pinned=pinned
+            model.eps_fn(own), model.of_expert.eps_fn(other), scale, pinned=pinned
         )
 
     def by_energies(params: Params, scale: float) -> EpsFn:
@@ -85,7 +90,7 @@ def methods(run: Run, trained: Trained) -> dict[str, Method]:
     )
     rows = {
         "unsteered": Method(alone, [base], 0.0),
-        "expert": Method(alone, [expert], 0.0),
+        "expert": Method(alone if model.expert is None else expert_alone, [expert], 0.0),
         "difference": Method(by_difference, [(base, expert)], 1.0),
         "score": Method(score, aligned, 1.0),
         "score-chosen": Method(score, aligned, None),
@@ -99,7 +104,7 @@ def methods(run: Run, trained: Trained) -> dict[str, Method]:
         best = lambda params: learned.reward_fn(params[1])
         unguided = lambda params, scale: alone(params[0], scale)
         rows["best-of-n"] = Method(unguided, aligned, 0.0, rank_by=best)
-    if run.config.model.conservative:
+    if isinstance(model.network, EnergyDenoiser) and model.expert is None:
         rows["energies"] = Method(by_energies, [(base, expert)], 1.0)
     wanted = {*NEEDED, *(e.rows or rows)}
     return {name: method for name, method in rows.items() if name in wanted}

@@ -45,7 +45,7 @@ def build(config: ConfigDict, workdir: Path) -> Run:
     """
     check(config)
     task = d.LOCOMOTION[config.task]
-    denoiser = build_denoiser(config.model, task.act_dim, task.obs_dim)
+    denoiser = build_denoiser(config.model, task.act_dim, task.obs_dim, config.expert_model)
     return Run(
         config=config,
         workdir=workdir,
@@ -67,8 +67,9 @@ def announce(run: Run) -> None:
         each = train.estimate(task, optimiser(section), data=data, members=members)
         rows.append((name, section, seeds or 1, each))
 
-    for name in ("base", "expert"):
-        add(name, denoising_task(run.denoiser, config[name].batch_size), one)
+    for name, model in (("base", run.denoiser), ("expert", run.denoiser.of_expert)):
+        add(name, denoising_task(model, config[name].batch_size), one)
+    rows += cost.start_rows(config.start, run.denoiser, run.rewards.values(), one)
     for name in run.rewards:
         section = config[name]
         each = cost.reward_cost(section, run.denoiser, one, section.seeds)

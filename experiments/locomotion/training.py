@@ -51,14 +51,14 @@ def train_base(run: Run, prepared: Prepared, name: str, seed: int) -> Params:
 
 def train_expert(run: Run, prepared: Prepared, base: Params) -> Params:
     """Trains the expert Diffuser, from the base or from nothing."""
-    model, section = run.denoiser, run.config.expert
+    model, section = run.denoiser.of_expert, run.config.expert
     initial = base if section.init == "base" else None
     cut = lambda split: windows(run, prepared.normaliser, prepared.expert[split])
     return stages.train_stage(
         run.workdir / "expert",
         denoising_task(model, section.batch_size, initial),
         section,
-        settings=_settings(run),
+        settings=_settings(run, expert=True),
         inputs=run.digests("data", "base"),
         data=cut("train"),
         seed=run.config.seed + 1,
@@ -87,6 +87,7 @@ def train_rewards(
         run.config[name],
         settings=_settings(run),
         inputs=run.digests("data", "base", "expert"),
+        start=run.config.start,
         seed=seed + 2,
         model=model,
         base=base,
@@ -144,6 +145,8 @@ def train_value(run: Run, prepared: Prepared) -> Params:
     )
 
 
-def _settings(run: Run) -> dict:
-    """What every model depends on besides its own section."""
-    return {"model": run.config.model.to_dict()}
+def _settings(run: Run, expert: bool = False) -> dict:
+    """What every model depends on besides its own section, and an expert besides."""
+    own = {"expert_model": run.config.expert_model.to_dict()}
+    another = expert and run.denoiser.expert is not None
+    return {"model": run.config.model.to_dict()} | (own if another else {})

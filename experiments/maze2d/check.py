@@ -19,7 +19,7 @@ def check(config: ConfigDict) -> None:
     for name in REWARDS:
         choose(f"{name}.source", config[name].source, SOURCES)
         limits.check_window(config[name], name, config.model.horizon)
-    limits.check_training(config, "base", "experts", *REWARDS)
+    limits.check_training(config, "base", "experts", "start", *REWARDS)
     check_data(config)
     check_evaluation(config)
     choose("experts.init", config.experts.init, ("base", "scratch"))

@@ -51,6 +51,7 @@ def announce(run: Run) -> None:
         chain = optimiser(config[name])
         each = train.estimate(task, chain, data=windows, members=members)
         rows.append((name, config[name], members.population or 1, each))
+    rows += cost.start_rows(config.start, run.model, [run.reward], one)
     for name in REWARDS:
         population = goals * config[name].seeds
         each = cost.reward_cost(config[name], run.model, one, population)
@@ -107,6 +108,7 @@ def train_rewards(
         run.workdir / name,
         run.config[name],
         **depends_on(run, "data", "base", "experts"),
+        start=run.config.start,
         seed=run.config.seed + 2,
         model=run.model,
         base=base,

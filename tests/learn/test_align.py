@@ -193,7 +193,7 @@ def test_the_energy_reward_is_the_difference_of_scores():
     wanted = relative_score(pair, x, t)
     np.testing.assert_allclose(jax.grad(rho)(x, t), wanted, rtol=1e-3, atol=1e-4)
     assert float(jnp.abs(wanted).max()) > 0.01
-    with pytest.raises(ValueError, match="conservative models; set model.conservative"):
+    with pytest.raises(ValueError, match="conservative models of one network; set"):
         energy_reward(MODEL, BASE, EXPERT)
 
 

@@ -2,19 +2,21 @@
 
 from diffreward.learn.align import (
     SOURCES,
-    LatentRewardModel,
-    RecordedReward,
-    RecordedState,
     RewardModel,
     alignment,
     energy_reward,
-    record_task,
     reward_task,
-    unexplained,
 )
 from diffreward.learn.baselines import classification, preference, regression
 from diffreward.learn.denoise import Denoiser, batch_loss, denoising_task, init
+from diffreward.learn.distil import distillation_task
 from diffreward.learn.noise import Noised, draw_noise, equal_parts, noise, noise_at, rows
+from diffreward.learn.records import (
+    LatentRewardModel,
+    RecordedReward,
+    RecordedState,
+    record_task,
+)
 
 __all__ = [
     "SOURCES",
@@ -28,6 +30,7 @@ __all__ = [
     "batch_loss",
     "classification",
     "denoising_task",
+    "distillation_task",
     "draw_noise",
     "energy_reward",
     "equal_parts",
@@ -39,5 +42,4 @@ __all__ = [
     "regression",
     "reward_task",
     "rows",
-    "unexplained",
 ]

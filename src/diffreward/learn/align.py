@@ -1,42 +1,30 @@
-"""Gradient alignment as it is trained: the method of the paper, and of its records.
+"""Gradient alignment as it is trained: the method of the paper.
 
 Nuti, Franzmeyer & Henriques (2023). What a reward is aligned with is an
 :class:`diffreward.reward.Objective`; networks become rewards in its units here.
 """
 
-from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool
 
 from diffreward.data import draw
-from diffreward.diffusion import Schedule, draw_levels
+from diffreward.diffusion import Schedule
 from diffreward.learn.denoise import Denoiser, init
 from diffreward.learn.noise import Noised, equal_parts, noise
+from diffreward.learn.records import RecordedState
 from diffreward.networks import EnergyDenoiser, apply
 from diffreward.reward import (
-    LatentStandards,
     Objective,
     Pair,
-    align_latents,
     alignment_loss,
-    latent_reward,
     score_scale,
-    steps_left,
+    unexplained,
 )
 from diffreward.train import Task
-from diffreward.types import (
-    AnyArray,
-    Metrics,
-    Params,
-    PRNGKey,
-    RewardFn,
-    Sample,
-    Scalar,
-    Step,
-)
+from diffreward.types import AnyArray, Metrics, Params, PRNGKey, RewardFn, Scalar
 
 SOURCES = {
     "base": ("base",),
@@ -46,19 +34,6 @@ SOURCES = {
     "crossed": ("base", "expert", "base_at_expert", "expert_at_base"),
 }
 """Sets of windows that x_0 is drawn from, in equal parts."""
-
-
-class RecordedState(NamedTuple):
-    """One state of a recorded chain, and what both models predicted there."""
-
-    x_t: Sample
-    t: Step
-    base: Sample
-    """Noise predicted by the base."""
-    difference: Sample
-    """The expert's less the base's, which keeps its digits in half precision."""
-    context: tuple[Array, ...] = ()
-    """What a reward that reads prompts is given."""
 
 
 class RewardModel(NamedTuple):
@@ -99,45 +74,6 @@ class RewardModel(NamedTuple):
         return rho
 
 
-class LatentRewardModel(NamedTuple):
-    """A reward network without its parameters, of latents as published."""
-
-    network: Any
-    standards: LatentStandards
-
-    def reward_fn(self, params: Params, *context: Array) -> RewardFn:
-        """Reward of a noised latent."""
-        return latent_reward(self.standards, self._read(params, *context))
-
-    def record_loss(self, params: Params, at: RecordedState) -> tuple[Scalar, Metrics]:
-        """Alignment at one recorded state."""
-        # The base is not asked: both models' next latents share what it adds.
-        part = align_latents(self.standards, at.x_t, at.t, at.difference)
-        rho, left = self._read(params, *at.context), steps_left(self.standards, at.t)
-        return alignment_loss(rho, part.point, left, part.target)
-
-    def _read(self, params: Params, *context: Array) -> Callable[[Array, Array], Array]:
-        return lambda x, t: apply(self.network, params, x, t, *context)
-
-
-@runtime_checkable
-class RecordedReward(Protocol):
-    """What records are aligned with: :class:`RewardModel`, :class:`LatentRewardModel`."""
-
-    @property
-    def network(self) -> Any:
-        """Linen module of ``(x, t, *context)``."""
-        ...
-
-    def reward_fn(self, params: Params, *context: Array) -> RewardFn:
-        """Reward of a noised sample."""
-        ...
-
-    def record_loss(self, params: Params, at: RecordedState) -> tuple[Scalar, Metrics]:
-        """Alignment at one recorded state."""
-        ...
-
-
 def alignment(
     reward_fn: RewardFn,
     pair: Pair,
@@ -166,12 +102,13 @@ def alignment(
     return value.mean(), {"fvu": unexplained(metrics)}
 
 
-def unexplained(metrics: Metrics) -> Float[Array, ""]:
-    """Fraction of variance unexplained over a batch of alignment losses."""
-    return metrics["residual"].sum() / metrics["signal"].sum()
-
-
-def reward_task(model: Denoiser, reward: RewardModel, source: str, batch_size: int) -> Task:
+def reward_task(
+    model: Denoiser,
+    reward: RewardModel,
+    source: str,
+    batch_size: int,
+    start: Params | None = None,
+) -> Task:
     """Aligns a reward with a frozen pair.
 
     Args:
@@ -179,6 +116,8 @@ def reward_task(model: Denoiser, reward: RewardModel, source: str, batch_size: i
         reward: what is trained.
         source: a key of ``SOURCES``.
         batch_size: windows of all sets together.
+        start: parameters of an energy that a :class:`ResidualEnergy` starts at; random
+            ones by default.
 
     Returns:
         A task whose ``frozen`` holds the parameters of ``base`` and ``expert``, and whose
@@ -204,42 +143,12 @@ def reward_task(model: Denoiser, reward: RewardModel, source: str, batch_size: i
             return of_set(names[0], key, batch_size)
         return equal_parts(of_set, names, key, batch_size)
 
-    return Task(
-        init=lambda key: init(reward.network, model.shape, key), loss=loss, draw=batch
-    )
+    def first(key: PRNGKey) -> Params:
+        if start is None:
+            return init(reward.network, model.shape, key)
+        return reward.network.starting_at(start)
 
-
-def record_task(
-    reward: RecordedReward,
-    shape: tuple[int, ...],
-    batch_size: int,
-    context: tuple[Array, ...] = (),
-) -> Task:
-    """Aligns a reward with recorded outputs of a pair, one state of a chain per example.
-
-    ``data`` holds the fields of :class:`RecordedState`: per chain ``x_t``, ``base`` and
-    ``difference``, (chains, levels, *shape); the levels ``t``, (levels,); and the arrays
-    of ``context``, (chains, ...). The argument ``context`` is one chain's, for its shapes.
-    """
-    names = ("x_t", "base", "difference")
-
-    def loss(params: Params, frozen: Any, key: PRNGKey, batch: Any) -> tuple:
-        del frozen, key
-        value, metrics = jax.vmap(lambda at: reward.record_loss(params, at))(batch)
-        return value.mean(), {"fvu": unexplained(metrics)}
-
-    def batch(data: Any, key: PRNGKey) -> Any:
-        chains, levels = data["x_t"].shape[:2]
-        chain_key, level_key = jax.random.split(key)
-        i = jax.random.randint(chain_key, (batch_size,), 0, chains)
-        j = draw_levels(level_key, batch_size, levels)
-        rows = {n: data[n][i, j].astype(jnp.float32) for n in names}
-        context = jax.tree.map(lambda c: c[i], data["context"])
-        return RecordedState(t=data["t"][j], context=context, **rows)
-
-    return Task(
-        init=lambda key: init(reward.network, shape, key, *context), loss=loss, draw=batch
-    )
+    return Task(init=first, loss=loss, draw=batch)
 
 
 def energy_reward(model: Denoiser, base: Params, expert: Params) -> RewardFn:
@@ -249,9 +158,9 @@ def energy_reward(model: Denoiser, base: Params, expert: Params) -> RewardFn:
         ValueError: if the model is not conservative.
     """
     network = model.network
-    if not isinstance(network, EnergyDenoiser):
+    if not isinstance(network, EnergyDenoiser) or model.expert is not None:
         raise ValueError(
-            "the difference of two energies needs conservative models; set "
+            "the difference of two energies needs conservative models of one network; set "
             "model.conservative=True"
         )
 

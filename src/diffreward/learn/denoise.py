@@ -29,6 +29,13 @@ class Denoiser(NamedTuple):
     """Whether steps after the end of an episode are left out of losses."""
     clip: float = 0.0
     """Bound of the predicted x_0; 0 for none."""
+    expert: Any = None
+    """Network of the expert of a pair, where it is another than the base's."""
+
+    @property
+    def of_expert(self) -> "Denoiser":
+        """The same with the expert's network."""
+        return self._replace(network=self.expert or self.network, expert=None)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -54,7 +61,7 @@ class Denoiser(NamedTuple):
 
     def pair(self, base: Params, expert: Params) -> Pair:
         """The pair of this denoiser under two sets of parameters."""
-        return Pair(self.eps_fn(base), self.eps_fn(expert), self.schedule)
+        return Pair(self.eps_fn(base), self.of_expert.eps_fn(expert), self.schedule)
 
 
 def init(network: Any, shape: tuple[int, ...], key: PRNGKey, *context: Array) -> Params:

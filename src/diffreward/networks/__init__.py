@@ -1,7 +1,7 @@
 """Networks of one trajectory and a noise level: denoisers and scalar rewards."""
 
 from diffreward.networks.describe import build, describe
-from diffreward.networks.energy import EnergyDenoiser
+from diffreward.networks.energy import EnergyDenoiser, ResidualEnergy
 from diffreward.networks.heads import (
     AsTrajectory,
     EnergyDifference,
@@ -32,6 +32,7 @@ __all__ = [
     "EnergyDifference",
     "InnerProductReward",
     "LevelScaled",
+    "ResidualEnergy",
     "ScalarReward",
     "SingleStepRewardMLP",
     "TemporalUnet",

@@ -10,7 +10,7 @@ from typing import Any
 import flax.linen as nn
 
 from diffreward.names import choose
-from diffreward.networks.energy import EnergyDenoiser
+from diffreward.networks.energy import EnergyDenoiser, ResidualEnergy
 from diffreward.networks.heads import (
     AsTrajectory,
     EnergyDifference,
@@ -38,6 +38,7 @@ KNOWN: dict[str, Any] = {
         Flattened,
         InnerProductReward,
         LevelScaled,
+        ResidualEnergy,
         ScalarReward,
         SingleStepRewardMLP,
         TemporalUnet,

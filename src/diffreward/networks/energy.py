@@ -33,3 +33,28 @@ class EnergyDenoiser(NamedTuple):
     def apply(self, params: Params, x: Sample, t: Time) -> Sample:
         """The predicted x_0."""
         return jax.grad(self.energy, argnums=1)(params, x, t)
+
+
+class ResidualEnergy(NamedTuple):
+    """``E(x_t, t) - E_start(x_t, t)`` of one form, the second of which is held still.
+
+    A reward that starts where the base's own energy stands, and is zero there. Its
+    gradient is what has to be added to the base, as in ``EnergyDenoiser``.
+    """
+
+    net: nn.Module
+    """f of the energy ``<x, f(x, t)>``."""
+
+    def init(self, key: PRNGKey, x: Sample, t: Time) -> Params:
+        """Parameters of both energies, at a random one."""
+        return self.starting_at(InnerProductReward(self.net).init(key, x, t))
+
+    def starting_at(self, energy: Params) -> Params:
+        """Parameters of both energies, at those of an ``EnergyDenoiser`` of this net."""
+        return {"start": energy, "energy": energy}
+
+    def apply(self, params: Params, x: Sample, t: Time) -> Scalar:
+        """The difference of the two; no gradient reaches the parameters of the start."""
+        start, energy = jax.lax.stop_gradient(params["start"]), params["energy"]
+        value: Any = InnerProductReward(self.net)
+        return value.apply(energy, x, t) - value.apply(start, x, t)

@@ -6,6 +6,7 @@ from diffreward.reward.alignment import (
     align_means,
     align_scores,
     alignment_loss,
+    unexplained,
 )
 from diffreward.reward.conservativity import (
     Conservativity,
@@ -89,4 +90,5 @@ __all__ = [
     "relative_score",
     "steps_left",
     "unexplainable_by_level",
+    "unexplained",
 ]

@@ -40,7 +40,8 @@ def align_scores(pair: Pair, x_t: Sample, t: Step) -> Alignment:
 def align_means(pair: Pair, x_t: Sample, t: Step) -> Alignment:
     """At the base's posterior mean, against the difference of the two, unweighted.
 
-    What the published code does.
+    What the published code does; it gives the reward the level of x_t, though a mean of
+    the next step has less noise.
     """
     base_mean, expert_mean = posterior_means(pair, x_t, t)
     parts = (base_mean, expert_mean - base_mean, jnp.ones(()))
@@ -77,3 +78,8 @@ def alignment_loss(
     signal = weight * jnp.sum(jnp.square(target) * counted)
     loss = residual / jnp.maximum(counted.sum(), 1.0)
     return loss, {"residual": residual, "signal": signal}
+
+
+def unexplained(metrics: Metrics) -> Float[Array, ""]:
+    """Fraction of variance unexplained over a batch of alignment losses."""
+    return metrics["residual"].sum() / metrics["signal"].sum()

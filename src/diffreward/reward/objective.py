@@ -12,7 +12,7 @@ from diffreward.types import Sample, Scalar, Step
 
 
 class Objective(NamedTuple):
-    """Target, weight and units of a reward, and how it is trained and used with them.
+    """Target, weight and factor of a reward, and how it is trained and used with them.
 
     Another one is an entry of ``OBJECTIVES``, or a record of one's own.
     """
