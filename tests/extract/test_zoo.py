@@ -14,7 +14,6 @@ from diffreward.extract import (
     OdeLogRatio,
     Preferences,
     Source,
-    Training,
     fit,
 )
 from diffreward.reward import Pair, Reward, score

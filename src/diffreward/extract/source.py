@@ -1,6 +1,6 @@
 """What extractors are given: models, samples and labels."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Array, Bool, Float
@@ -72,11 +72,11 @@ def check(extractor: str, source: Source) -> tuple[int, ...] | None:
     Raises:
         ValueError: with both shapes, or if the pair has other levels than those given.
     """
-    if source.pair is not None and source.schedule is not None:
-        if not np.array_equal(source.schedule.alpha_bar, source.pair.schedule.alpha_bar):
-            raise ValueError(
-                f"{extractor}: Source.schedule differs from the pair's; leave it None"
-            )
+    pair, given = source.pair, source.schedule
+    if pair and given and not np.array_equal(given.alpha_bar, pair.schedule.alpha_bar):
+        raise ValueError(
+            f"{extractor}: Source.schedule differs from the pair's; leave it None"
+        )
     shapes = {
         name: np.shape(rows)[1:]
         for name, rows in (
