@@ -43,7 +43,7 @@ from diffreward.diffusion import (
     draw_levels,
     sample,
 )
-from diffreward.extract import FitSettings, Source, fit
+from diffreward.extract import Source, Training, fit
 from diffreward.interop import load_model, save_scheduler, save_unet1d
 from diffreward.networks import TemporalUnet
 from diffreward.reward import conservativity, make_pair, score_samples
@@ -162,7 +162,7 @@ held_out = {name: rows[-200:] for name, rows in data.items()}
 reward = fit(
     "gradient_alignment",
     Source(pair=pair, base=data["base"][:-200], expert=data["expert"][:-200]),
-    FitSettings(steps=200 if QUICK else 2000, progress=not QUICK),
+    Training(steps=200 if QUICK else 2000, progress=not QUICK),
 )
 
 # %% [markdown]

@@ -129,7 +129,7 @@ def test_fit_is_gradient_alignment_on_the_samples_given(pair, reward, monkeypatc
         dr.fit(pair, **given, **QUICK, pinned=pins, seed=3, workdir="w")
         (name, source, settings), options = calls.pop()
         assert name == "gradient_alignment"
-        assert settings == dr.extract.FitSettings(**QUICK)
+        assert settings == dr.extract.Training(**QUICK)
         assert options == {"seed": 3, "workdir": "w"}
         wanted = {"base": base if len(given) == 2 or "samples" in given else None}
         wanted["expert"] = given.get("expert")

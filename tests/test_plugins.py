@@ -1,6 +1,7 @@
 """Parts from outside the package: each is listed in one table, and everything uses it."""
 
 from types import SimpleNamespace
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -11,7 +12,7 @@ import pytest
 import diffreward as dr
 from configs import maze2d
 from diffreward.data import stack_windows
-from diffreward.extract import EXTRACTORS, FitSettings, Source
+from diffreward.extract import EXTRACTORS, Extractor, LossGap, Source
 from diffreward.learn import RecordedState, RewardModel, denoising_task, init
 from diffreward.reward import OBJECTIVES, SCORE
 from diffreward.reward.alignment import align_scores
@@ -107,18 +108,26 @@ def test_a_weight_of_the_alignment(config, monkeypatch, key):
 
 
 def test_an_extractor(monkeypatch, tmp_path):
-    def leaning(source, settings, seed, workdir):
-        slope = source.expert.mean(0) - source.base.mean(0)
-        rho = lambda x_t, t: slope @ x_t
-        return dr.Reward(rho, settings.schedule, "leaning", units="unknown")
+    class Leaning(NamedTuple):
+        steepness: float = 1.0
 
-    monkeypatch.setitem(EXTRACTORS, "leaning", leaning)
+    def leaning(source, settings, seed, workdir):
+        slope = settings.steepness * (source.expert.mean(0) - source.base.mean(0))
+        rho = lambda x_t, t: slope @ x_t
+        return dr.Reward(rho, source.schedule, "leaning", units="unknown")
+
+    monkeypatch.setitem(EXTRACTORS, "leaning", Extractor(leaning, Leaning, trains=False))
     toy = dr.toy_pair(50, num_steps=4)
     base, expert = jnp.split(toy.train, 2)
-    settings = FitSettings(schedule=dr.diffusion.cosine(4))
-    source = Source(base=base, expert=expert)
-    reward = dr.extract.fit("leaning", source, settings, workdir=tmp_path)
+    source = Source(base=base, expert=expert, schedule=dr.diffusion.cosine(4))
+    reward = dr.extract.fit("leaning", source, workdir=tmp_path)
     assert (reward.extractor, reward.shape) == ("leaning", (2,))
+    assert not list(tmp_path.iterdir())
+    steep = dr.extract.fit("leaning", source, Leaning(steepness=2.0))
+    x, t = jnp.ones(2), jnp.int32(0)
+    np.testing.assert_allclose(steep.reward_fn(x, t), 2 * reward.reward_fn(x, t))
+    with pytest.raises(ValueError, match=r"takes the settings Leaning\(steepness\)"):
+        dr.extract.fit("leaning", source, LossGap())
     assert dr.score(reward, expert).mean() > dr.score(reward, base).mean()
     with pytest.raises(ValueError, match="not in nats but in units that nobody has named"):
         dr.score(reward, base, as_="nats")

@@ -11,7 +11,6 @@ from typing import Any
 from configs.common import ConfigDict, choose
 from diffreward import extract, report
 from diffreward.data import write_arrays
-from diffreward.extract.zoo import UNTRAINED
 from diffreward.text import say
 from experiments.leaderboard import page
 from experiments.leaderboard.case import PAIRS, Case, Scores
@@ -70,22 +69,32 @@ def check(config: ConfigDict) -> None:
             raise ValueError(f"{name} must be at least {value}, got {config[name]}")
 
 
-def settings_of(config: ConfigDict, pair: str, row: str) -> tuple[str, extract.FitSettings]:
-    """Name and settings of one row; equal steps, batch and width for all that train."""
-    name, _, weighting = row.partition(":")
+def settings_of(config: ConfigDict, pair: str, row: str) -> dict[type, Any]:
+    """Settings by their record; equal steps, batch and width for all that train."""
     t, values = config.training, PAIRS[pair].section(config)
-    settings = extract.FitSettings(
-        steps=t.steps,
-        batch_size=t.batch_size,
-        learning_rate=t.learning_rate,
-        width=t.width,
-        depth=t.depth,
-        weighting=weighting or "elbo",
-        noises=values.noises,
-        probes=values.probes,
-        beta=config.beta,
+    weighting = row.partition(":")[2] or "elbo"
+    records = (
+        extract.Training(
+            steps=t.steps,
+            batch_size=t.batch_size,
+            learning_rate=t.learning_rate,
+            width=t.width,
+            depth=t.depth,
+        ),
+        extract.LossGap(weighting, beta=config.beta, noises=values.noises),
+        extract.OdeLogRatio(probes=values.probes),
+        extract.ItoLogRatio(noises=values.noises),
+        extract.LineIntegral(),
     )
-    return name, settings
+    return {type(record): record for record in records}
+
+
+def asked_of(config: ConfigDict, pair: str, row: str) -> dict[str, Any]:
+    """What a stage is known by: the figures of its whole case, whichever its row reads."""
+    records = settings_of(config, pair, row).values()
+    figures = {k: v for record in records for k, v in record._asdict().items()}
+    del figures["network"]  # always the perceptron of that width and depth
+    return figures | {n: config[n] for n in ("num_steps", "samples", "test_samples")}
 
 
 def rows_of(case: Case) -> list[str]:
@@ -93,7 +102,7 @@ def rows_of(case: Case) -> list[str]:
     rows = case.config.extractors or ROWS
     # Models of a closed form are exact: only what is trained varies with a seed.
     every = PAIRS[case.pair].title or case.seed == case.config.seed
-    return [r for r in rows if every or r.partition(":")[0] not in UNTRAINED]
+    return [r for r in rows if every or extract.EXTRACTORS[r.partition(":")[0]].trains]
 
 
 def run_case(case: Case) -> dict[str, Path]:
@@ -106,11 +115,11 @@ def run_case(case: Case) -> dict[str, Path]:
             close(folder, rival.scores(), dict.fromkeys(page.COSTS, 0.0))
     for row in rows_of(case):
         folder = folders[row] = case.folder(row)
-        name, settings = settings_of(config, case.pair, row)
-        kept = settings._asdict()
-        asked = {k: v for k, v in kept.items() if k not in ("network", "schedule")}
-        asked |= {n: config[n] for n in ("num_steps", "samples", "test_samples")}
-        if not report.open_stage(folder, {"row": row, "seed": seed, **asked}, inputs):
+        name = row.partition(":")[0]
+        asked = {"row": row, "seed": seed, **asked_of(config, case.pair, row)}
+        if not report.open_stage(folder, asked, inputs):
+            kind = extract.EXTRACTORS[name].settings
+            settings = settings_of(config, case.pair, row)[kind]
             reward = extract.fit(name, source, settings, seed=seed, workdir=folder)
             close(folder, measure(reward), reward.cost)
     return folders

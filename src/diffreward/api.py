@@ -130,7 +130,7 @@ def fit(
         pinned=flags_of("pinned", pinned, shape),
         normaliser=normaliser,
     )
-    settings = extract.FitSettings(
+    settings = extract.Training(
         steps=steps,
         batch_size=batch_size,
         learning_rate=learning_rate,

@@ -110,17 +110,32 @@ def test_wrong_values_are_refused(tiny, key, value, message):
 def test_every_row_names_an_extractor():
     config = configs.get_config()
     for row in leaderboard.ROWS:
-        name, settings = leaderboard.settings_of(config, "gaussians", row)
-        assert name in leaderboard.extract.EXTRACTORS
-        assert settings.steps == config.training.steps
-        assert settings.noises == config.noises
+        found = leaderboard.settings_of(config, "gaussians", row)
+        kind = leaderboard.extract.EXTRACTORS[row.split(":")[0]].settings
+        settings = found[kind]
+        if kind is leaderboard.extract.Training:
+            assert settings.steps == config.training.steps
+        if "noises" in kind._fields:
+            assert settings.noises == config.noises
         if ":" in row:
             assert settings.weighting == row.split(":")[1]
     assert {r.split(":")[0] for r in leaderboard.ROWS} == set(
         leaderboard.extract.EXTRACTORS
     )
-    on_maze = leaderboard.settings_of(config, leaderboard_case.MAZE, "loss_gap:elbo")[1]
-    assert on_maze.noises == config.maze.noises
+    on_maze = leaderboard.settings_of(config, leaderboard_case.MAZE, "loss_gap:elbo")
+    assert on_maze[leaderboard.extract.LossGap].noises == config.maze.noises
+
+
+def test_a_stage_is_known_by_every_figure_of_its_case():
+    """The keys by which finished stages are found again, whichever row they are of."""
+    config = configs.get_config()
+    t, m = config.training.to_dict(), config.maze
+    sizes = {n: config[n] for n in ("num_steps", "samples", "test_samples", "beta")}
+    fixed = {"steps_per_dispatch": 500, "progress": False}
+    figures = {"weighting": "elbo", "noises": m.noises, "probes": m.probes}
+    for row in ("discriminator", "line_integral", "loss_gap:elbo"):
+        found = leaderboard.asked_of(config, leaderboard_case.MAZE, row)
+        assert found == {**t, **sizes, **fixed, **figures}
 
 
 def test_reward_of_windows_is_minus_the_mean_distance_to_the_goal():

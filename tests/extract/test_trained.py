@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from diffreward.data import laws
-from diffreward.extract import FitSettings, fit
+from diffreward.extract import Training, fit
 from diffreward.networks import EnergyDenoiser
 from tests.extract.conftest import SCHEDULE
 
-SETTINGS = FitSettings(steps=300, batch_size=64, width=32, depth=1, learning_rate=5e-3)
+SETTINGS = Training(steps=300, batch_size=64, width=32, depth=1, learning_rate=5e-3)
 LONGER = SETTINGS._replace(steps=800, width=64, depth=2)
 # Largest error of the gradient and least rank correlation: what regresses gradients is
 # near after few steps, what classifies or denoises has the values in order.

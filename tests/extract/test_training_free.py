@@ -7,9 +7,10 @@ import pytest
 
 from diffreward.diffusion import cosine
 from diffreward.extract import (
+    EXTRACTORS,
     WEIGHTINGS,
     Comparison,
-    FitSettings,
+    OdeLogRatio,
     accuracy,
     exact_pair,
     fit,
@@ -36,7 +37,8 @@ CASES = {
 
 def extracted(name, source, **settings):
     extractor, _, weighting = name.partition(":")
-    return fit(extractor, source, FitSettings(weighting=weighting or "elbo", **settings))
+    settings |= {"weighting": weighting} if weighting else {}
+    return fit(extractor, source, EXTRACTORS[extractor].settings(**settings))
 
 
 @pytest.mark.parametrize(("name", "pair"), CASES)
@@ -60,7 +62,8 @@ def test_swapping_the_models_changes_the_sign_alone(known, name):
     pair = source.pair
     other = source._replace(pair=pair._replace(base=pair.expert, expert=pair.base))
     x, t = jnp.array([0.4, -0.7]), jnp.int32(9)
-    values = [extracted(name, s, noises=2).reward_fn(x, t) for s in (source, other)]
+    few = {} if name in ("ode_log_ratio", "line_integral") else {"noises": 2}
+    values = [extracted(name, s, **few).reward_fn(x, t) for s in (source, other)]
     assert abs(values[0]) > 0.01
     np.testing.assert_allclose(values[0], -values[1], rtol=1e-5)
 
@@ -117,7 +120,7 @@ def test_hutchinson_is_unbiased(known):
     x, t = jnp.array([0.4, -0.7]), jnp.int32(3)
     exact = fit("ode_log_ratio", case.source).reward_fn(x, t)
     probed = [
-        fit("ode_log_ratio", case.source, FitSettings(probes=256), seed=s).reward_fn(x, t)
+        fit("ode_log_ratio", case.source, OdeLogRatio(probes=256), seed=s).reward_fn(x, t)
         for s in range(4)
     ]
     assert np.std(probed) > 1e-4

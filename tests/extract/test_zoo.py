@@ -7,7 +7,15 @@ import pytest
 
 from diffreward.data.normaliser import Normaliser
 from diffreward.diffusion import cosine
-from diffreward.extract import EXTRACTORS, WEIGHTINGS, FitSettings, Preferences, Source, fit
+from diffreward.extract import (
+    EXTRACTORS,
+    WEIGHTINGS,
+    LossGap,
+    OdeLogRatio,
+    Preferences,
+    Source,
+    fit,
+)
 from diffreward.reward import Pair, Reward, score
 from tests.extract.conftest import SCHEDULE
 
@@ -37,23 +45,46 @@ def test_unknown_names_are_told_the_nearest():
 
 def test_every_extractor_cites_its_source():
     for name, extractor in EXTRACTORS.items():
-        assert "Reads" in (extractor.__doc__ or ""), name
+        assert "Reads" in (extractor.run.__doc__ or ""), name
 
 
 UNITS = {"return_regression": "returns", "bradley_terry": "preferences"}
 
 
 @pytest.mark.parametrize("name", EXTRACTORS)
-def test_every_reward_says_its_units(name, known):
-    settings = FitSettings(steps=1, batch_size=4, width=4, depth=1)
+def test_every_reward_says_its_units_and_every_setting_is_read(name, known):
+    read = set()
+    kind = EXTRACTORS[name].settings
+
+    class Watched(kind):
+        def __getattribute__(self, field):
+            read.add(field)
+            return super().__getattribute__(field)
+
+    quick = {"steps": 1, "batch_size": 4, "width": 4, "depth": 1}
+    settings = Watched(**{k: v for k, v in quick.items() if k in kind._fields})
     reward = fit(name, known("gaussians").source, settings)
     assert reward.units == UNITS.get(name, "nats")
+    reward.reward_fn(jnp.zeros(2), jnp.int32(0))
+    assert read >= set(kind._fields)
+
+
+@pytest.mark.parametrize("name", EXTRACTORS)
+def test_settings_of_another_extractor_are_refused(name, known):
+    kind = EXTRACTORS[name].settings
+    others = {extractor.settings for extractor in EXTRACTORS.values()} - {kind}
+    for other in (*others, dict):
+        with pytest.raises(ValueError, match=f"^{name} takes .* got ") as refused:
+            fit(name, known("gaussians").source, other())
+        fields = ", ".join(kind._fields)
+        said = f"the settings {kind.__name__}({fields}), got {other.__name__}"
+        assert str(refused.value).endswith(said)
 
 
 def test_only_log_ratios_of_loss_gaps_are_nats(known):
     source = known("gaussians").source
     for weighting, rule in WEIGHTINGS.items():
-        reward = fit("loss_gap", source, FitSettings(weighting=weighting))
+        reward = fit("loss_gap", source, LossGap(weighting))
         assert reward.units == ("nats" if weighting in ("elbo", "integral") else "errors")
         assert rule.log_ratio == (reward.units == "nats")
 
@@ -72,7 +103,9 @@ def test_mismatched_inputs_are_refused(known):
     with pytest.raises(ValueError, match="needs noise levels"):
         fit("discriminator", Source(base=two, expert=two))
     with pytest.raises(ValueError, match="differs from the pair's"):
-        fit("discriminator", source, FitSettings(schedule=cosine(3)))
+        fit("discriminator", source._replace(schedule=cosine(3)))
+    with pytest.raises(ValueError, match="differs from the pair's"):
+        fit("gradient_alignment", source._replace(schedule=cosine(3)))
     with pytest.raises(ValueError, match="gradient_alignment needs samples"):
         fit("gradient_alignment", Source(pair=source.pair))
 
@@ -98,6 +131,6 @@ def test_the_probability_flow_counts_the_tangents_it_pushes(probes, tangents):
     schedule = cosine(5)
     still = lambda x_t, t: x_t
     source = Source(Pair(still, still, schedule), base=np.zeros((4, 3, 2)))
-    reward = fit("ode_log_ratio", source, FitSettings(probes=probes))
+    reward = fit("ode_log_ratio", source, OdeLogRatio(probes))
     # Two models, both ends of four steps; a forward pass each, and the tangents.
     assert reward.cost["evaluations_per_value"] == 2 * 2 * 4 * (1 + tangents)

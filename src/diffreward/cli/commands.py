@@ -28,7 +28,7 @@ from diffreward.diffusion import (
     detect_prediction,
     pinned_observations,
 )
-from diffreward.extract import FitSettings, OtherRun, Source, fit, run_record
+from diffreward.extract import OtherRun, Source, Training, fit, run_record
 from diffreward.report import markdown
 from diffreward.reward import (
     Pair,
@@ -88,7 +88,7 @@ def _extract(args: argparse.Namespace, work: Path) -> None:
         f"{len(rows['train'])} samples to learn from, {len(rows['test'])} held out, "
         f"{pair.schedule.num_steps} noise levels"
     )
-    settings = FitSettings(
+    settings = Training(
         steps=args.steps,
         batch_size=args.batch_size,
         learning_rate=args.learning_rate,

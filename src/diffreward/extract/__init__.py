@@ -2,7 +2,14 @@
 
 from diffreward.extract.loss_gap import WEIGHTINGS
 from diffreward.extract.run import OtherRun, has_steps, run_record
-from diffreward.extract.source import FitSettings, Preferences, Source
+from diffreward.extract.settings import (
+    ItoLogRatio,
+    LineIntegral,
+    LossGap,
+    OdeLogRatio,
+    Training,
+)
+from diffreward.extract.source import Preferences, Source
 from diffreward.extract.truth import (
     Accuracy,
     Comparison,
@@ -11,7 +18,7 @@ from diffreward.extract.truth import (
     exact_pair,
     exact_source,
 )
-from diffreward.extract.zoo import EXTRACTORS, fit
+from diffreward.extract.zoo import EXTRACTORS, Extractor, fit
 from diffreward.reward import Reward
 
 __all__ = [
@@ -19,11 +26,16 @@ __all__ = [
     "WEIGHTINGS",
     "Accuracy",
     "Comparison",
-    "FitSettings",
+    "Extractor",
+    "ItoLogRatio",
+    "LineIntegral",
+    "LossGap",
+    "OdeLogRatio",
     "OtherRun",
     "Preferences",
     "Reward",
     "Source",
+    "Training",
     "accuracy",
     "compare",
     "exact_pair",

@@ -9,14 +9,15 @@ from jaxtyping import Array, Float
 
 from diffreward.diffusion import from_eps, hold, pin
 from diffreward.extract.potential import line_integral
-from diffreward.extract.source import FitSettings, Source, pair_of
+from diffreward.extract.settings import ItoLogRatio, OdeLogRatio
+from diffreward.extract.source import Source, pair_of
 from diffreward.extract.training import samples_of, untrained
 from diffreward.reward import Pair, Reward, relative_score
 from diffreward.types import EpsFn, Mask, Sample, Scalar, Step
 
 
 def ode_log_ratio(
-    source: Source, settings: FitSettings, seed: int, workdir: Path | None
+    source: Source, settings: OdeLogRatio, seed: int, workdir: Path | None
 ) -> Reward:
     """Difference of the log densities that the models' probability flows assign to x_t.
 
@@ -103,7 +104,7 @@ def flow_log_density(
 
 
 def ito_log_ratio(
-    source: Source, settings: FitSettings, seed: int, workdir: Path | None
+    source: Source, settings: ItoLogRatio, seed: int, workdir: Path | None
 ) -> Reward:
     """Log ratio of the models along noising paths from x_t, without a divergence.
 

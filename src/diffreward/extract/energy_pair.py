@@ -10,7 +10,8 @@ from jaxtyping import Array
 
 from diffreward.diffusion import draw_levels
 from diffreward.extract.network import score_scales, trunk
-from diffreward.extract.source import FitSettings, Source, require, schedule_of
+from diffreward.extract.settings import Training
+from diffreward.extract.source import Source, require, schedule_of
 from diffreward.extract.training import cost, optimise, samples_of
 from diffreward.learn import batch_loss, init, rows
 from diffreward.networks import (
@@ -25,7 +26,7 @@ from diffreward.types import Params
 
 
 def energy_pair(
-    source: Source, settings: FitSettings, seed: int, workdir: Path | None
+    source: Source, settings: Training, seed: int, workdir: Path | None
 ) -> Reward:
     """Trains a conservative denoiser on either data set; their energies differ by rho.
 
@@ -40,7 +41,7 @@ def energy_pair(
     name = "energy_pair"
     require(name, source, "base", "expert")
     began = time.perf_counter()
-    schedule, samples = schedule_of(name, source, settings), samples_of(source)
+    schedule, samples = schedule_of(name, source), samples_of(source)
     net = settings.network or trunk(settings)
     denoiser = EnergyDenoiser(net)
     pinned = None if source.pinned is None else as_trajectory(source.pinned)

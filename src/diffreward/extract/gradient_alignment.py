@@ -6,7 +6,8 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from diffreward.extract.network import inner_product, score_scales
-from diffreward.extract.source import FitSettings, Source, pair_of
+from diffreward.extract.settings import Training
+from diffreward.extract.source import Source, pair_of
 from diffreward.extract.training import Lesson, halves, samples_of, train_reward
 from diffreward.learn import alignment, noise
 from diffreward.networks import LevelScaled
@@ -15,7 +16,7 @@ from diffreward.types import RewardFn
 
 
 def gradient_alignment(
-    source: Source, settings: FitSettings, seed: int, workdir: Path | None
+    source: Source, settings: Training, seed: int, workdir: Path | None
 ) -> Reward:
     """Learns rho with ``grad rho = score_expert - score_base`` (Nuti et al., 2023).
 

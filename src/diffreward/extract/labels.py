@@ -7,14 +7,15 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from diffreward.extract.network import scalar
-from diffreward.extract.source import FitSettings, Source, require, schedule_of
+from diffreward.extract.settings import Training
+from diffreward.extract.source import Source, require, schedule_of
 from diffreward.extract.training import Lesson, halves, samples_of, train_reward
 from diffreward.learn import classification, preference, regression, rows
 from diffreward.reward import Reward
 
 
 def discriminator(
-    source: Source, settings: FitSettings, seed: int, workdir: Path | None
+    source: Source, settings: Training, seed: int, workdir: Path | None
 ) -> Reward:
     """The logit of a classifier of noised expert samples against noised base samples.
 
@@ -27,7 +28,7 @@ def discriminator(
     """
     name = "discriminator"
     require(name, source, "base", "expert")
-    schedule, data = schedule_of(name, source, settings), samples_of(source)
+    schedule, data = schedule_of(name, source), samples_of(source)
 
     def loss(reward_fn, key: Array, x_0: Array) -> tuple:
         return classification(reward_fn, schedule, key, x_0, source.pinned)
@@ -39,7 +40,7 @@ def discriminator(
 
 
 def bradley_terry(
-    source: Source, settings: FitSettings, seed: int, workdir: Path | None
+    source: Source, settings: Training, seed: int, workdir: Path | None
 ) -> Reward:
     """Fits P(preferred over other) = sigmoid of the difference of rewards.
 
@@ -52,7 +53,7 @@ def bradley_terry(
     """
     name = "bradley_terry"
     require(name, source, "preferences")
-    schedule, labelled = schedule_of(name, source, settings), source.preferences
+    schedule, labelled = schedule_of(name, source), source.preferences
     assert labelled is not None
     data = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), labelled._asdict())
 
@@ -68,7 +69,7 @@ def bradley_terry(
 
 
 def return_regression(
-    source: Source, settings: FitSettings, seed: int, workdir: Path | None
+    source: Source, settings: Training, seed: int, workdir: Path | None
 ) -> Reward:
     """Regresses the true return on noised samples.
 
@@ -82,7 +83,7 @@ def return_regression(
     """
     name = "return_regression"
     require(name, source, "returns")
-    schedule, samples = schedule_of(name, source, settings), samples_of(source)
+    schedule, samples = schedule_of(name, source), samples_of(source)
     if not samples:
         raise ValueError(f"{name} needs samples; give Source.base, Source.expert or both")
     x_0 = jnp.concatenate(list(samples.values()))

@@ -17,7 +17,8 @@ from jaxtyping import Array, Float
 
 from diffreward.diffusion import Schedule, hold, pin
 from diffreward.extract.potential import line_integral
-from diffreward.extract.source import FitSettings, Source, pair_of
+from diffreward.extract.settings import LossGap
+from diffreward.extract.source import Source, pair_of
 from diffreward.extract.training import untrained
 from diffreward.names import choose
 from diffreward.reward import Pair, Reward, integral_weights
@@ -90,9 +91,7 @@ WEIGHTINGS = {
 errors L (Lai et al., 2024, equations 5-6), the two labels being the two models."""
 
 
-def loss_gap(
-    source: Source, settings: FitSettings, seed: int, workdir: Path | None
-) -> Reward:
+def loss_gap(source: Source, settings: LossGap, seed: int, workdir: Path | None) -> Reward:
     """Weighted gap of the models' denoising errors of x_t, base minus expert.
 
     Nothing is trained. ``settings.noises`` noises, fixed by the seed and mirrored, make

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from diffreward.diffusion import Schedule
-from diffreward.extract.source import FitSettings
+from diffreward.extract.settings import Training
 from diffreward.networks import (
     AsTrajectory,
     InnerProductReward,
@@ -17,12 +17,12 @@ from diffreward.networks import (
 from diffreward.reward import score_scale
 
 
-def inner_product(settings: FitSettings) -> Any:
+def inner_product(settings: Training) -> Any:
     """The network of gradients: given, or ``<x, f(x, t)>`` with a perceptron f."""
     return settings.network or AsTrajectory(InnerProductReward(trunk(settings)))
 
 
-def scalar(settings: FitSettings, schedule: Schedule, scale: float = 1.0) -> Any:
+def scalar(settings: Training, schedule: Schedule, scale: float = 1.0) -> Any:
     """The network of values: given, or a perceptron with a linear read-out.
 
     It is multiplied with sqrt(alpha_bar), the share of x_0 left in x_t: what noise
@@ -32,7 +32,7 @@ def scalar(settings: FitSettings, schedule: Schedule, scale: float = 1.0) -> Any
     return LevelScaled(net, tuple((scale * schedule.sqrt_alpha_bar).tolist()))
 
 
-def trunk(settings: FitSettings) -> TrajectoryMLP:
+def trunk(settings: Training) -> TrajectoryMLP:
     """The perceptron of the settings."""
     return TrajectoryMLP(settings.width, settings.depth)
 

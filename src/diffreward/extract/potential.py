@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffreward.extract.source import FitSettings, Source, pair_of
+from diffreward.extract.settings import LineIntegral
+from diffreward.extract.source import Source, pair_of
 from diffreward.extract.training import untrained
 from diffreward.reward import Pair, Reward, relative_score
 from diffreward.types import Mask, Sample, Scalar, Step
@@ -36,7 +37,7 @@ def line_integral(
 
 
 def line_potential(
-    source: Source, settings: FitSettings, seed: int, workdir: Path | None
+    source: Source, settings: LineIntegral, seed: int, workdir: Path | None
 ) -> Reward:
     """The line integral of the relative score at every level; nothing is trained.
 

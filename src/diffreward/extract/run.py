@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from diffreward import files
-from diffreward.extract.source import FitSettings, Source
+from diffreward.extract.source import Source
 from diffreward.networks import describe
 from diffreward.reward import Pair
 
@@ -32,7 +32,7 @@ class OtherRun(ValueError):
 def run_record(
     extractor: str,
     source: Source,
-    settings: FitSettings,
+    settings: Any,
     seed: int,
     models: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
@@ -41,7 +41,7 @@ def run_record(
     Args:
         extractor: its name.
         source: digests are taken of its arrays.
-        settings: all but the display of progress.
+        settings: the extractor's record; all of it but the display of progress.
         seed: of everything.
         models: what the two models are, such as digests of their files; by default a
             digest of what they answer to a few samples.
@@ -49,16 +49,11 @@ def run_record(
     arrays = {k: v for k, v in source._asdict().items() if k != "pair" and v is not None}
     if models is None and source.pair is not None:
         models = {"answers": _answers(source.pair, arrays)}
-    chosen = settings._asdict() | {
-        "network": settings.network and _described(settings.network),
-        "schedule": settings.schedule and _digest(settings.schedule),
-    }
-    del chosen["progress"]
     record = {
         "extractor": extractor,
         MODELS: dict(models or {}),
         "data": {name: _digest(value) for name, value in arrays.items()},
-        "settings": chosen,
+        "settings": {k: v for k, v in settings._asdict().items() if k != "progress"},
         "seed": seed,
         "made with": {
             "diffreward": importlib.metadata.version("diffreward"),
@@ -66,7 +61,7 @@ def run_record(
             "platform": jax.default_backend(),
         },
     }
-    return json.loads(json.dumps(record, default=str))
+    return json.loads(json.dumps(record, default=_plain))
 
 
 def open_run(folder: Path, record: dict[str, Any]) -> None:
@@ -78,11 +73,34 @@ def open_run(folder: Path, record: dict[str, Any]) -> None:
         OtherRun: if the folder holds steps of another run.
     """
     path = folder / RECORD
-    found = files.read_json(path) if path.exists() else {}
+    found = _current(files.read_json(path)) if path.exists() else {}
     if found != record:
         if has_steps(folder):
             raise OtherRun(folder, difference(found, record))
         files.write_text(path, json.dumps(record, indent=2) + "\n")
+
+
+def _current(found: Any) -> Any:
+    """A record as it is made now; one made before held the settings of every extractor.
+
+    None that trains has ever read those of the others, so their values decided nothing,
+    and the noise levels given for a run are now among its data.
+    """
+    match found:
+        case {
+            "data": {**data},
+            "settings": {
+                "schedule": schedule,
+                "weighting": _,
+                "beta": _,
+                "noises": _,
+                "probes": _,
+                **own,
+            },
+        }:
+            levels = {} if schedule is None else {"schedule": schedule}
+            return found | {"data": data | levels, "settings": own}
+    return found
 
 
 def has_steps(folder: Path) -> bool:
@@ -108,11 +126,14 @@ def _brief(value: Any) -> str:
     return text if len(text) <= 24 else f"{text[:12]}..."
 
 
-def _described(network: Any) -> Any:
+def _plain(value: Any) -> Any:
+    """What JSON has no form for: arrays, networks, and what is the caller's own."""
+    if isinstance(value, np.ndarray | jax.Array):
+        return _digest(value)
     try:
-        return describe(network)
-    except ValueError:  # one of the caller's own
-        return re.sub(" at 0x[0-9a-f]+", "", repr(network))
+        return describe(value)
+    except ValueError:
+        return re.sub(" at 0x[0-9a-f]+", "", str(value))
 
 
 def _digest(tree: Any) -> str:

@@ -1,6 +1,6 @@
-"""What extractors are given: models, samples, labels, and how hard to try."""
+"""What extractors are given: models, samples and labels."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Array, Bool, Float
@@ -37,34 +37,8 @@ class Source(NamedTuple):
     """Entries that are a condition: shown clean at every level, in no loss."""
     normaliser: Normaliser | None = None
     """Coordinates of all of the above, kept with the reward."""
-
-
-class FitSettings(NamedTuple):
-    """Compute and choices of an extractor; each reads the fields it has a use for."""
-
-    steps: int = 2000
-    """Optimiser steps."""
-    batch_size: int = 128
-    learning_rate: float = 3e-3
-    network: Any = None
-    """Linen module of (x_t, t): to a scalar, for ``energy_pair`` to a trajectory; None
-    for a perceptron of the width and depth below."""
-    width: int = 64
-    depth: int = 2
     schedule: Schedule | None = None
-    """Noise levels; those of the pair by default."""
-    weighting: str = "integral"
-    """Weights of ``loss_gap``."""
-    beta: float = 1.0
-    """Temperature of the ``dpo`` weights."""
-    noises: int = 16
-    """Noises per level (``loss_gap``) or paths (``ito_log_ratio``)."""
-    probes: int = 0
-    """Hutchinson probes of ``ode_log_ratio``; 0 for the exact divergence."""
-    steps_per_dispatch: int = 500
-    """Optimiser steps per compiled call."""
-    progress: bool = False
-    """Show the progress of training on stderr."""
+    """Noise levels to learn at where there is no pair, which has its own."""
 
 
 def require(extractor: str, source: Source, *parts: str) -> None:
@@ -93,11 +67,16 @@ def pair_of(extractor: str, source: Source) -> Pair:
 
 
 def check(extractor: str, source: Source) -> tuple[int, ...] | None:
-    """Shape of one sample; refuses samples and labels that do not belong together.
+    """Shape of one sample; refuses samples, labels and levels that do not belong together.
 
     Raises:
-        ValueError: with both shapes.
+        ValueError: with both shapes, or if the pair has other levels than those given.
     """
+    pair, given = source.pair, source.schedule
+    if pair and given and not np.array_equal(given.alpha_bar, pair.schedule.alpha_bar):
+        raise ValueError(
+            f"{extractor}: Source.schedule differs from the pair's; leave it None"
+        )
     shapes = {
         name: np.shape(rows)[1:]
         for name, rows in (
@@ -124,22 +103,14 @@ def check(extractor: str, source: Source) -> tuple[int, ...] | None:
     return shape
 
 
-def schedule_of(extractor: str, source: Source, settings: FitSettings) -> Schedule:
-    """The noise levels asked for, else those of the pair.
+def schedule_of(extractor: str, source: Source) -> Schedule:
+    """The noise levels of the pair, else those given.
 
     Raises:
-        ValueError: if neither is there, or a pair has others than those asked for.
+        ValueError: if neither is there.
     """
-    if settings.schedule is not None:
-        if source.pair is not None and not np.array_equal(
-            settings.schedule.alpha_bar, source.pair.schedule.alpha_bar
-        ):
-            raise ValueError(
-                f"{extractor}: settings.schedule differs from the pair's; leave it None"
-            )
-        return settings.schedule
-    if source.pair is None:
-        raise ValueError(
-            f"{extractor} needs noise levels; give a pair or settings.schedule"
-        )
-    return source.pair.schedule
+    if source.pair is not None:
+        return source.pair.schedule
+    if source.schedule is None:
+        raise ValueError(f"{extractor} needs noise levels; give Source.pair or .schedule")
+    return source.schedule

@@ -12,7 +12,8 @@ from jaxtyping import Array
 
 from diffreward import train
 from diffreward.diffusion import Schedule
-from diffreward.extract.source import FitSettings, Source, pair_of
+from diffreward.extract.settings import Training
+from diffreward.extract.source import Source, pair_of
 from diffreward.learn import equal_parts, init, rows
 from diffreward.reward import Reward
 from diffreward.train import Task, make_optimiser
@@ -38,7 +39,7 @@ def samples_of(source: Source) -> dict[str, Array]:
 def optimise(
     name: str,
     task: Task,
-    settings: FitSettings,
+    settings: Training,
     seed: int,
     workdir: Path | None,
     *,
@@ -98,7 +99,7 @@ def train_reward(
     name: str,
     lesson: Lesson,
     source: Source,
-    settings: FitSettings,
+    settings: Training,
     seed: int,
     workdir: Path | None,
 ) -> Reward:
