@@ -49,7 +49,8 @@ def check(config: ConfigDict) -> None:
 def check_evaluation(config: ConfigDict) -> None:
     """Refuses rollouts of no episode, of no step or at no scale."""
     e = config.evaluation
-    names = ("episodes", "max_steps", "batch", "windows")
+    limits.at_least(e, "evaluation", episodes=2)  # an interval needs two
+    names = ("max_steps", "batch", "windows")
     limits.at_least(e, "evaluation", **dict.fromkeys(names, 1))
     names = ("candidates", "num_evaluations", "films", "paper_t_stop")
     limits.at_least(e, "evaluation", **dict.fromkeys(names, 0))

@@ -6,7 +6,13 @@ from typing import Any
 import numpy as np
 
 from diffreward import data as d
-from diffreward.measures import bootstrap, interquartile_mean
+from diffreward.measures import (
+    interquartile_mean,
+    mean_draws,
+    percentiles,
+    steps_to_failure,
+    survival,
+)
 from diffreward.text import say
 from experiments.locomotion.data import Prepared
 from experiments.locomotion.record import Run, Trained
@@ -19,7 +25,10 @@ from experiments.locomotion.rollouts import (
     read,
     save,
 )
-from experiments.locomotion.rows import methods
+from experiments.locomotion.rows import MEANING, methods
+
+HALF = 0.5
+"""Of the mean reward in the expert's data: what counts as going well."""
 
 
 def evaluate(
@@ -32,6 +41,7 @@ def evaluate(
     folder.mkdir(parents=True, exist_ok=True)
     found: dict[str, Arrays] = {}
     results: dict[str, dict[str, Any]] = {}
+    least = HALF * float(prepared.expert["train"].rewards.mean())
     # Methods that differ in parameters or scale alone share one compiled program.
     acts: dict[Any, Act] = {}
     for name, method in methods(run, trained).items():
@@ -41,7 +51,7 @@ def evaluate(
             act = acts.setdefault(key, make_act(run, prepared.normaliser, method))
             save(path, evaluate_method(run, act, name, method))
         found[name] = read(path)
-        results[name] = summarise(run.config.task, found[name])
+        results[name] = summarise(run.config.task, found[name], least)
         say(f"{name}: score {results[name]['score'][0]:.1f}")
     for name, closed in gap_closures(found).items():
         results[name]["gap_closure"] = closed
@@ -52,22 +62,24 @@ def evaluate(
     }
 
 
-def summarise(task: str, arrays: Arrays) -> dict[str, Any]:
-    """Scores with intervals; seeds are strata, episodes are what is resampled."""
-    scores = d.normalised_score(task, arrays["returns"].ravel())
-    scores = scores.reshape(arrays["returns"].shape)
-    pooled = lambda f: lambda *rows: float(f(np.concatenate(rows)))
-    seeds = [(row,) for row in scores]
+def summarise(task: str, arrays: Arrays, least: float) -> dict[str, Any]:
+    """Scores with intervals over all that varies; ``least`` reward per step goes well."""
+    scores = d.normalised_score(task, arrays["returns"])
+    lengths, rewards = (np.concatenate(arrays[n]) for n in ("lengths", "rewards"))
+    times = steps_to_failure(rewards, lengths, least)
     steps = int(arrays["lengths"].sum())
     seconds = float(arrays["planner_seconds"] + arrays["physics_seconds"])
     return {
-        "score": list(bootstrap(pooled(np.mean), *seeds)),
-        "iqm": list(bootstrap(pooled(interquartile_mean), *seeds)),
+        "score": list(percentiles(scores.mean(), mean_draws(scores))),
+        "iqm": interquartile_mean(scores),
         "return": float(arrays["returns"].mean()),
         "length": float(arrays["lengths"].mean()),
+        "failure": float(np.median(times)),
+        "survival": survival(times, rewards.shape[1]),
         "by_seed": scores.mean(1).tolist(),
         "episodes": int(scores.size),
         "scale": float(arrays["scale"]),
+        "t_stop": int(arrays["t_stop"]),
         "tried": arrays["tried"].tolist(),
         "steps_per_second": steps / max(seconds, 1e-9),
         "planner_seconds": float(arrays["planner_seconds"]),
@@ -77,14 +89,21 @@ def summarise(task: str, arrays: Arrays) -> dict[str, Any]:
 
 def gap_closures(found: dict[str, Arrays]) -> dict[str, list[float]]:
     """(method - unsteered) / (expert - unsteered) of every other row, with intervals."""
-    returns = {name: arrays["returns"].ravel() for name, arrays in found.items()}
     ends = "unsteered", "expert"
+    means = {name: float(arrays["returns"].mean()) for name, arrays in found.items()}
+    # Every row has draws of its own: rows share episodes, but not what happens in them.
+    draws = {
+        name: mean_draws(arrays["returns"], seed=list(MEANING).index(name))
+        for name, arrays in found.items()
+    }
 
-    def gap(steered: np.ndarray, base: np.ndarray, expert: np.ndarray) -> float:
-        span = expert.mean() - base.mean()
-        return float((steered.mean() - base.mean()) / span) if span else float("nan")
+    def closed(of: dict[str, Any], name: str) -> Any:
+        base, expert = (of[end] for end in ends)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.divide(of[name] - base, expert - base)
 
-    def closed(name: str) -> list[float]:
-        return list(bootstrap(gap, *((returns[n],) for n in (name, *ends))))
-
-    return {name: closed(name) for name in found if name not in ends}
+    return {
+        name: list(percentiles(closed(means, name), closed(draws, name)))
+        for name in found
+        if name not in ends
+    }

@@ -14,12 +14,20 @@ from experiments.locomotion.rollouts import read
 from experiments.locomotion.rows import MEANING
 
 PUBLISHED = {
-    "halfcheetah": {"unsteered": 30.38, "discriminator": 30.41, "paper": 31.65},
-    "hopper": {"unsteered": 24.67, "discriminator": 25.12, "paper": 27.04},
-    "walker2d": {"unsteered": 28.20, "discriminator": 27.98, "paper": 38.40},
+    "halfcheetah": {"unsteered": 30.38, "discriminator": 30.41, "means": 31.65},
+    "hopper": {"unsteered": 24.67, "discriminator": 25.12, "means": 27.04},
+    "walker2d": {"unsteered": 28.20, "discriminator": 27.98, "means": 38.40},
 }
 """Scores by task and row, recalled from the paper, not verified; a task may have none."""
-COLUMNS = ("method", "", "score [95 %]", "IQM", "gap closed [95 %]", "scale")
+COLUMNS = (
+    "method",
+    "",
+    "score [95 %]",
+    "IQM",
+    "gap closed [95 %]",
+    "scale",
+    "steps to failure, median",
+)
 RECALLED = """ paper*: published scores on D4RL's own data and `-v2` simulators,
 recalled and **not verified**."""
 FILMED = "figures/film.gif"
@@ -35,6 +43,7 @@ def write(run: Run, result: dict[str, Any]) -> None:
     """Writes figures/, report.md and report.json into the run's folder."""
     folder, task = run.workdir / "figures", run.config.task
     draw_scores(folder / "scores.png", result)
+    draw_survival(folder / "survival.png", result)
     draw_fvu(folder / "fvu.png", result)
     draw_film(run.workdir / FILMED, task, run.workdir / "evaluation", filmed(result))
     write_json(run.workdir / "report.json", result)
@@ -50,9 +59,10 @@ def table(result: dict[str, Any]) -> str:
             name,
             Markup(MEANING[name]),
             interval(m["score"], ".1f"),
-            f"{m['iqm'][0]:.1f}",
+            f"{m['iqm']:.1f}",
             interval(m["gap_closure"]) if "gap_closure" in m else "",
-            "" if name in UNSCALED else f"{m['scale']:g}",
+            guidance(name, m),
+            f"{m['failure']:.0f}",
         )
         score = f"{published[name]:.1f}" if name in published else ""
         return (*cells, score) if published else cells
@@ -61,6 +71,14 @@ def table(result: dict[str, Any]) -> str:
     rows = result["methods"]
     lines = [line(name, rows[name]) for name in MEANING if name in rows]
     return markdown(tuple(map(Markup, columns)), lines)
+
+
+def guidance(name: str, method: dict[str, Any]) -> str:
+    """Scale of a row, and the last level that is guided where that is not 0."""
+    if name in UNSCALED:
+        return ""
+    stop = f", t >= {method['t_stop']}" if method["t_stop"] else ""
+    return f"{method['scale']:g}{stop}"
 
 
 def collected(results: list[dict[str, Any]]) -> str:
@@ -83,7 +101,7 @@ def collected(results: list[dict[str, Any]]) -> str:
         (n, Markup(MEANING[n]), *(cell(r, n) for r in results)) for n in names
     ]
     known = any(r["task"] in PUBLISHED for r in results)
-    for name in ("unsteered", "discriminator", "paper") if known else ():
+    for name in ("unsteered", "discriminator", "means") if known else ():
         scores = (published(r, name) for r in results)
         lines.append((Markup(f"*published, {name}*"), "recalled, not verified", *scores))
     note = (
@@ -113,12 +131,19 @@ learned from the two models; then it steers the base, one plan per step of the s
 
 {table(result)}
 
-Scores are D4RL's (0 random, 100 expert) on {simulators}, {score["episodes"]} episodes
-for the learned rewards; intervals by bootstrap over episodes, seeds as strata. Data:
+Scores are D4RL's (0 random, 100 expert) on {simulators}, {score["episodes"]} episodes a
+row: {config.evaluation.episodes} of its own for each of {config.rewards.seeds} seeds of a
+learned reward. 95 % intervals by Student's t over the means of seeds, which vary with
+both, or over episodes for rows without seeds. One base and one expert, of
 `{config.data.base}` and `{config.data.expert}`. *Gap closed* is (method - unsteered) /
-(expert - unsteered).{recalled}
+(expert - unsteered); steering by the exact difference at scale 1 is the expert's own
+sampler. Scales that are not fixed were chosen on other episodes from
+{", ".join(f"{s:g}" for s in config.evaluation.scales)}. *Failure*: the last step at which
+the mean reward of 50 steps was half of that of the expert's data.{recalled}
 
 ![scores](figures/scores.png)
+
+![survival](figures/survival.png)
 
 Unexplained variance of the score difference on held-out windows: {reward["fvu"]:.3f}
 (`score`), {published["fvu"]:.3f} (`paper`); where steering goes, on what the expert makes
@@ -134,16 +159,33 @@ gap reaches {reward["gap_auroc"]:.3f}.
 
 
 def draw_scores(path: Path, result: dict[str, Any]) -> None:
-    """Scores with intervals, one bar per method."""
+    """Scores with intervals, one bar per method, and a dot per seed."""
     names = [n for n in MEANING if n in result["methods"]]
     triples = np.array([result["methods"][n]["score"] for n in names])
     fig, axes = figures.grid_of(1, 1, size=5.0)
     ax, y = axes[0], np.arange(len(names))[::-1]
     error = np.abs(triples[:, 1:].T - triples[:, 0])
     ax.barh(y, triples[:, 0], xerr=error, color=figures.BASE, capsize=3)
+    for height, name in zip(y, names, strict=True):
+        seeds = result["methods"][name]["by_seed"]
+        if len(seeds) > 1:
+            at = height + np.linspace(-0.2, 0.2, len(seeds))
+            ax.plot(seeds, at, "o", color=figures.STEERED, markersize=3)
     ax.set_yticks(y, names)
     ax.set_xlabel("score (D4RL: expert 100)")
     ax.set_title(result["task"])
+    figures.save(fig, path)
+
+
+def draw_survival(path: Path, result: dict[str, Any]) -> None:
+    """Share of episodes that still go well after so many steps."""
+    fig, axes = figures.grid_of(1, 1, size=4.0)
+    for name in (n for n in MEANING if n in result["methods"]):
+        axes[0].plot(result["methods"][name]["survival"], label=name)
+    axes[0].set(xlabel="steps", ylabel="share of episodes that have not failed")
+    axes[0].set_ylim(0, 1.02)
+    axes[0].grid(alpha=0.3)
+    axes[0].legend(fontsize=7)
     figures.save(fig, path)
 
 

@@ -24,14 +24,24 @@ from diffreward.types import Params
 from experiments.locomotion.record import Run
 from experiments.locomotion.rows import Method
 
-VALIDATION, TEST = 10_000, 20_000
-"""First seeds of the episodes that choose a scale, and of those that are reported."""
-KEYS = {"returns", "lengths", "scale", "tried", "planner_seconds", "physics_seconds"}
+VALIDATION, TEST = 10_000, 100_000
+"""First seeds of the episodes that choose a scale, and of those that are reported. Those
+from 20,000 on were reported by earlier versions, and choices have been made on them."""
+KEYS = {
+    "returns",
+    "lengths",
+    "rewards",
+    "scale",
+    "t_stop",
+    "tried",
+    "planner_seconds",
+    "physics_seconds",
+}
 """What an archive holds for certain; films are more."""
 STOP = -50.0
 """Return at which the published code ends an episode."""
-Act = Callable[[Params, np.float32, Array, Array, Array], Array]
-"""Actions from (parameters, scale, keys, step, observations)."""
+Act = Callable[[Params, np.float32, np.int32, Array, Array, Array], Array]
+"""Actions from (parameters, scale, last level guided, keys, step, observations)."""
 Arrays = dict[str, np.ndarray]
 
 
@@ -40,6 +50,7 @@ class Played(NamedTuple):
 
     returns: Float[np.ndarray, "members episodes"]
     lengths: Int[np.ndarray, "members episodes"]
+    rewards: Float[np.ndarray, "members episodes steps"]
     films: list[np.ndarray]
     """qpos and qvel of every step, of the episodes that were recorded."""
     planner_seconds: float
@@ -51,9 +62,9 @@ def make_act(run: Run, normaliser: d.Normaliser, method: Method) -> Act:
     e, model = run.config.evaluation, run.denoiser
 
     @jax.jit
-    def act(params: Params, scale: Array, keys: Array, step: Array, obs: Array) -> Array:
+    def act(params, scale, t_stop, keys: Array, step: Array, obs: Array) -> Array:
         controller = make_controller(
-            method.eps_fn(params, scale),  # pyright: ignore[reportArgumentType]
+            method.eps_fn(params, scale, t_stop),
             model.schedule,
             normaliser,
             model.pinned,
@@ -67,37 +78,61 @@ def make_act(run: Run, normaliser: d.Normaliser, method: Method) -> Act:
     return act
 
 
-def evaluate_method(run: Run, act: Act, name: str, method: Method) -> Arrays:
-    """All seeds of one method on the test episodes, after choosing its scale.
+class Guidance(NamedTuple):
+    """How a method guides, and what validation said of what was tried."""
 
-    A scale is judged as it will be reported: by every seed's reward, on other episodes.
+    choice: Choice
+    t_stop: int
+    tried: list[tuple[int, float, float]]
+    """Last level guided, scale, and mean return."""
+
+
+def choose_guidance(
+    play: Callable[..., Played], method: Method, scales: Sequence[float], count: int
+) -> Guidance:
+    """The fixed guidance of a method, or the best on ``count`` validation episodes.
+
+    Scales are judged as they will be reported: by every seed's reward, on other episodes.
     """
-    e = run.config.evaluation
+    if method.scale is not None:
+        return Guidance(Choice(method.scale, (), ()), method.t_stops[0], [])
+    spent = range(VALIDATION, VALIDATION + count)
+    found: list[tuple[float, int, Choice]] = []
+    for t_stop in method.t_stops:
+
+        def returns(scale: float, seeds: Sequence[int], t_stop: int = t_stop) -> np.ndarray:
+            return play(scale, t_stop, [seeds] * len(method.params)).returns
+
+        choice = choose_scale(returns, scales, spent)
+        found.append((max(p.mean for p in choice.points), t_stop, choice))
+    _, t_stop, choice = max(found, key=lambda f: f[0])
+    tried = [(stop, p.scale, p.mean) for _, stop, c in found for p in c.points]
+    return Guidance(choice, t_stop, tried)
+
+
+def evaluate_method(run: Run, act: Act, name: str, method: Method) -> Arrays:
+    """All seeds of one method on the test episodes, after choosing its guidance."""
+    e, members = run.config.evaluation, len(method.params)
     play = partial(play_all, run, act, name, method)
+    guidance = choose_guidance(play, method, e.scales, e.validation_episodes)
+    # Seeds of a reward have episodes of their own; a row without seeds gets as many.
+    count = e.episodes * max(run.config.rewards.seeds // members, 1)
     tested: list[Played] = []
 
-    def validate(scale: float, seeds: Sequence[int]) -> np.ndarray:
-        return play(scale, seeds).returns
-
     def test(scale: float, seeds: Sequence[int]) -> np.ndarray:
-        tested.append(play(scale, seeds, films=e.films))
-        return tested[-1].returns
+        own = [seeds[i * count : (i + 1) * count] for i in range(members)]
+        tested.append(play(scale, guidance.t_stop, own, films=e.films))
+        return tested[-1].returns.ravel()
 
-    choice = Choice(float(method.scale or 0.0), (), ())
-    if method.scale is None:
-        spent = range(VALIDATION, VALIDATION + e.validation_episodes)
-        choice = choose_scale(validate, e.scales, spent)
-    # A row without seeds of its own gets as many episodes as one with them.
-    count = e.episodes * max(run.config.rewards.seeds // len(method.params), 1)
-    returns = score_on_test(test, choice, range(TEST, TEST + count))
-    means = {point.scale: point.mean for point in choice.points}
-    tried = [(float(s), means[float(s)]) for s in (e.scales if means else ())]
+    returns = score_on_test(test, guidance.choice, range(TEST, TEST + members * count))
     (found,) = tested
     return {
-        "returns": returns,
+        "returns": returns.reshape(members, count),
         "lengths": found.lengths,
-        "scale": np.array(choice.scale, np.float64),
-        "tried": np.array(tried, float).reshape(-1, 2),
+        "rewards": found.rewards,
+        "scale": np.array(guidance.choice.scale, np.float64),
+        "t_stop": np.array(guidance.t_stop, np.int64),
+        "tried": np.array(guidance.tried, float).reshape(-1, 3),
         "planner_seconds": np.array(found.planner_seconds, np.float64),
         "physics_seconds": np.array(found.physics_seconds, np.float64),
         **{f"film_{i}": states for i, states in enumerate(found.films)},
@@ -110,21 +145,22 @@ def play_all(
     name: str,
     method: Method,
     scale: float,
-    seeds: Sequence[int],
+    t_stop: int,
+    seeds: Sequence[Sequence[int]],
     films: int = 0,
 ) -> Played:
-    """The same episodes for every member, of whom the first's first ones are filmed."""
+    """The episodes of every member, of whom the first's first ones are filmed."""
     e = run.config.evaluation
-    floor = STOP if e.paper_stop_below and name == "paper" else None
+    floor = STOP if e.paper_stop_below and name == "means" else None
 
-    def play(params: Params, films: int) -> list[Rollouts]:
+    def play(params: Params, seeds: Sequence[int], films: int) -> list[Rollouts]:
         parts = []
         for first in range(0, len(seeds), e.batch):
             with tqdm(desc=f"{name} at {scale:g}", unit="step", leave=False) as bar:
                 parts.append(
                     roll_out(
                         partial(d.make_locomotion, run.config.task),
-                        partial(act, params, np.float32(scale)),
+                        partial(act, params, np.float32(scale), np.int32(t_stop)),
                         seeds[first : first + e.batch],
                         max_steps=e.max_steps,
                         stop_below=floor,
@@ -134,11 +170,16 @@ def play_all(
                 )
         return parts
 
-    members = [play(p, 0 if i else films) for i, p in enumerate(method.params)]
+    own = zip(method.params, seeds, strict=True)
+    members = [play(p, s, 0 if i else films) for i, (p, s) in enumerate(own)]
     flat = [part for parts in members for part in parts]
+    join = lambda field: np.stack(
+        [np.concatenate([getattr(r, field) for r in m]) for m in members]
+    )
     return Played(
-        returns=np.stack([np.concatenate([r.returns for r in m]) for m in members]),
-        lengths=np.stack([np.concatenate([r.lengths for r in m]) for m in members]),
+        returns=join("returns"),
+        lengths=join("lengths"),
+        rewards=join("rewards"),
         films=list(members[0][0].states),
         planner_seconds=sum(r.planner_seconds for r in flat),
         physics_seconds=sum(r.physics_seconds for r in flat),

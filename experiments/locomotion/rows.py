@@ -3,10 +3,14 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 from flax import linen as nn
+from jax import Array
 
 from diffreward.learn import energy_reward
 from diffreward.networks import EnergyDenoiser
+from diffreward.reward import posterior_means
 from diffreward.steer import guide, guide_by_difference
 from diffreward.types import EpsFn, Params, RewardFn
 from experiments.baselines import members, scalar_fn
@@ -16,28 +20,38 @@ MEANING = {
     "unsteered": "the base alone",
     "discriminator": "steered by a classifier's logit",
     "value": "steered by returns (Diffuser's guide; sees true rewards)",
-    "paper": "steered by the reward of the `paper` preset",
-    "score": "steered by the reward of the `score` preset, scale 1",
+    "means": "steered as published by a reward of the published loss",
+    "means-exact": "steered as published along the exact difference",
+    "score": "steered by the learned reward, scale 1",
     "score-chosen": "the same, scale chosen on validation episodes",
-    "best-of-n": "best of several unsteered plans by the reward of the `score` preset",
+    "best-of-n": "best of several unsteered plans by the learned reward",
     "energies": "steered by the difference of two energies (no training), scale 1",
-    "difference": "steered by the score difference itself",
+    "difference": "steered by the score difference itself, scale 1",
     "expert": "the expert alone",
 }
 """Rows of the table, in its order, and what each is."""
 NEEDED = ("unsteered", "score", "expert")
 """Rows of every table: without them there is nothing to compare."""
+ON_REQUEST = ("energies", "difference")
+"""Rows that ``evaluation.rows`` must name: samplers that are the expert's in exact
+arithmetic, each in its own noise."""
+
+
+PUBLISHED: dict[str, Any] = {"space": "input", "scale_by_variance": False}
+"""Guidance as published: the reward has the variance of a step absorbed."""
 
 
 class Method(NamedTuple):
-    """One way to act: its models, and how its guidance scale is set."""
+    """One way to act: its models, and how its guidance is set."""
 
-    eps_fn: Callable[[Params, float], EpsFn]
-    """Of (parameters, scale)."""
+    eps_fn: Callable[[Params, Any, Any], EpsFn]
+    """Of (parameters, scale, last level that is guided)."""
     params: list[Params]
     """One per seed."""
     scale: float | None
     """Fixed scale; None: chosen on validation episodes."""
+    t_stops: tuple[int, ...] = (0,)
+    """Last levels that are guided: the one, or those that are chosen from likewise."""
     rank_by: Callable[[Params], RewardFn] | None = None
     """Of parameters: what picks the best of ``evaluation.candidates`` plans."""
 
@@ -52,49 +66,63 @@ def methods(run: Run, trained: Trained) -> dict[str, Method]:
         return [(base, params) for params in members(stacked)]
 
     def steered(reward_fn: Callable[[Params], RewardFn], **options: Any) -> Callable:
-        def eps_fn(params: Params, scale: float) -> EpsFn:
-            eps = model.eps_fn(params[0])
-            reward = reward_fn(params[1])
-            return guide(eps, reward, schedule, scale, pinned=pinned, **options)
+        def eps_fn(params: Params, scale: Any, t_stop: Any) -> EpsFn:
+            eps, reward = model.eps_fn(params[0]), reward_fn(params[1])
+            return guide(
+                eps, reward, schedule, scale, t_stop=t_stop, pinned=pinned, **options
+            )
 
         return eps_fn
 
-    def alone(params: Params, scale: float) -> EpsFn:
-        del scale
+    def alone(params: Params, scale: Any, t_stop: Any) -> EpsFn:
+        del scale, t_stop
         return model.eps_fn(params)
 
-    def expert_alone(params: Params, scale: float) -> EpsFn:
-        del scale
+    def expert_alone(params: Params, scale: Any, t_stop: Any) -> EpsFn:
+        del scale, t_stop
         return model.of_expert.eps_fn(params)
 
-    def by_difference(params: Params, scale: float) -> EpsFn:
-        own, other = params
-        return guide_by_difference(
-            model.eps_fn(own), model.of_expert.eps_fn(other), scale, pinned=pinned
-        )
+    def by_difference(params: Params, scale: Any, t_stop: Any) -> EpsFn:
+        del t_stop
+        own, other = model.pair(*params)[:2]
+        return guide_by_difference(own, other, scale, pinned=pinned)
 
-    def by_energies(params: Params, scale: float) -> EpsFn:
-        reward = energy_reward(model, *params)
-        return guide(model.eps_fn(params[0]), reward, schedule, scale, pinned=pinned)
+    def by_energies(params: Params, scale: Any, t_stop: Any) -> EpsFn:
+        eps, reward = model.eps_fn(params[0]), energy_reward(model, *params)
+        return guide(eps, reward, schedule, scale, t_stop=t_stop, pinned=pinned)
+
+    def by_means(params: Params, scale: Any, t_stop: Any) -> EpsFn:
+        pair = model.pair(*params)
+
+        def rho(x_t: Array, t: Array) -> Array:
+            """Whose gradient is the exact difference: it is held still."""
+            base, expert = posterior_means(pair, x_t, t)
+            return jnp.vdot(jax.lax.stop_gradient(expert - base), x_t)
+
+        return guide(
+            pair.base, rho, schedule, scale, t_stop=t_stop, pinned=pinned, **PUBLISHED
+        )
 
     def scalar(network: nn.Module) -> Callable[[Params], RewardFn]:
         return lambda params: scalar_fn(network, params)
 
     learned, aligned = run.rewards["rewards"], seeds(trained.rewards["rewards"])
     score = steered(learned.reward_fn)
-    published = steered(
-        run.rewards["paper_rewards"].reward_fn,
-        space="input",
-        scale_by_variance=False,
-        t_stop=e.paper_t_stop,
-    )
+    published = steered(run.rewards["paper_rewards"].reward_fn, **PUBLISHED)
+    known = {"scale": e.paper_scale, "t_stops": (e.paper_t_stop,)}
     rows = {
         "unsteered": Method(alone, [base], 0.0),
-        "expert": Method(alone if model.expert is None else expert_alone, [expert], 0.0),
+        "expert": Method(expert_alone if model.expert else alone, [expert], 0.0),
         "difference": Method(by_difference, [(base, expert)], 1.0),
         "score": Method(score, aligned, 1.0),
         "score-chosen": Method(score, aligned, None),
-        "paper": Method(published, seeds(trained.rewards["paper_rewards"]), e.paper_scale),
+        "means": Method(
+            published,
+            seeds(trained.rewards["paper_rewards"]),
+            None,
+            tuple(sorted({0, e.paper_t_stop})),
+        ),
+        "means-exact": Method(by_means, [(base, expert)], **known),
         "discriminator": Method(
             steered(scalar(run.discriminator)), seeds(trained.discriminator), None
         ),
@@ -102,9 +130,9 @@ def methods(run: Run, trained: Trained) -> dict[str, Method]:
     }
     if e.candidates > 1:
         best = lambda params: learned.reward_fn(params[1])
-        unguided = lambda params, scale: alone(params[0], scale)
+        unguided = lambda params, scale, t_stop: alone(params[0], scale, t_stop)
         rows["best-of-n"] = Method(unguided, aligned, 0.0, rank_by=best)
     if isinstance(model.network, EnergyDenoiser) and model.expert is None:
         rows["energies"] = Method(by_energies, [(base, expert)], 1.0)
-    wanted = {*NEEDED, *(e.rows or rows)}
+    wanted = {*NEEDED, *(e.rows or rows.keys() - set(ON_REQUEST))}
     return {name: method for name, method in rows.items() if name in wanted}

@@ -12,6 +12,7 @@ from diffreward import data as d
 from diffreward.report import StaleRunError
 from experiments import report as collect
 from experiments.locomotion import run as locomotion
+from experiments.locomotion.rows import MEANING
 from tests.data.test_locomotion import policy
 
 
@@ -33,6 +34,7 @@ def config(tmp_path_factory):
         for stage in (
             "base",
             "expert",
+            "start",
             "rewards",
             "paper_rewards",
             "discriminator",
@@ -40,6 +42,7 @@ def config(tmp_path_factory):
         ):
             config[stage].devices = 1
         config.evaluation.candidates = 2
+        config.evaluation.rows = tuple(MEANING)
     return config
 
 
@@ -59,7 +62,8 @@ def test_every_method_is_in_the_table(run):
         "score-chosen",
         "best-of-n",
         "energies",
-        "paper",
+        "means",
+        "means-exact",
         "discriminator",
         "value",
     }
@@ -67,7 +71,7 @@ def test_every_method_is_in_the_table(run):
     page = (workdir / "report.md").read_text()
     for name in names:
         assert f"| {name} |" in page
-    assert "| steered by the reward of the `score` preset, scale 1 |" in page
+    assert "| steered by the learned reward, scale 1 |" in page
     assert "score [95 %] |" in page
     assert "\\" not in page
     for name in ("scores.png", "fvu.png", "film.gif"):

@@ -106,7 +106,7 @@ def test_finished_episodes_leave_the_batch():
         return np.zeros((len(observations), ACT), np.float32)
 
     roll_out(Countdown, act, [0, 0, 0, 0, 0, 6], threads=1)
-    assert sizes == [8, 1, 1, 1, 1, 1, 1]
+    assert sizes == [6, 1, 1, 1, 1, 1, 1]
 
 
 def test_episodes_are_cut_where_asked():

@@ -89,8 +89,8 @@ def make_locomotion(name: str) -> gym.Env:
 
 
 def normalised_score(
-    name: str, returns: Float[np.ndarray, " episodes"]
-) -> Float[np.ndarray, " episodes"]:
+    name: str, returns: Float[np.ndarray, "*episodes"]
+) -> Float[np.ndarray, "*episodes"]:
     """D4RL's score of undiscounted returns; its experts score 100."""
     task = LOCOMOTION[name]
     span = task.expert_return - task.random_return

@@ -33,7 +33,9 @@ from diffreward.measures.interval import (
     Interval,
     bootstrap,
     interquartile_mean,
+    mean_draws,
     nested_bootstrap,
+    percentiles,
 )
 from diffreward.measures.maps import (
     Concentration,
@@ -71,6 +73,7 @@ from diffreward.measures.steering import (
     mean_gain,
     return_at_kl,
 )
+from diffreward.measures.survival import steps_to_failure, survival
 from diffreward.weights import effective_sample_size
 
 __all__ = [
@@ -129,4 +132,8 @@ __all__ = [
     "val_canonical_table",
     "value_map",
     "visits",
+    "mean_draws",
+    "percentiles",
+    "steps_to_failure",
+    "survival",
 ]

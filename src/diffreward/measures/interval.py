@@ -48,10 +48,8 @@ def bootstrap(
         return statistic(*arrays)
 
     draws = np.array([draw() for _ in range(resamples)])
-    defined = draws[~np.isnan(draws)]
-    low, high = np.percentile(defined, [2.5, 97.5]) if defined.size else (np.nan, np.nan)
     value = statistic(*(array for group in strata for array in group))
-    return Interval(float(value), float(low), float(high))
+    return percentiles(value, draws)
 
 
 def nested_bootstrap(
@@ -94,6 +92,41 @@ def nested_bootstrap(
 
     value = np.mean([statistic(i, np.concatenate(u)) for i, u in enumerate(units)], 0)
     return value, np.array([draw() for _ in range(resamples)])
+
+
+def mean_draws(
+    values: Float[np.ndarray, "replicates units"], *, seed: int = 0, draws: int = 20_000
+) -> Float[np.ndarray, " draws"]:
+    """Draws of a mean from what its replicates say: Student's t around their mean.
+
+    For replicates that share no unit, such as seeds of a reward with episodes of their
+    own: the spread of their means holds all that varies, seeds and episodes. A handful of
+    means is too few to resample (percentile intervals of five cover 0.82 to 0.85 instead of
+    0.95, nested ones 0.85 to 0.99); for means near normal, percentiles of these draws are
+    Student's interval, and functions of several means are carried through.
+
+    Args:
+        values: of every unit of every replicate; of a single replicate, the units are
+            the replicates.
+        seed: of the draws.
+        draws: their number.
+
+    Raises:
+        ValueError: for fewer than two replicates and units.
+    """
+    means = values.mean(1) if len(values) > 1 else np.asarray(values[0])
+    if len(means) < 2:
+        raise ValueError("an interval of a mean needs two replicates, or two units of one")
+    error = means.std(ddof=1) / np.sqrt(len(means))
+    t = np.random.default_rng(seed).standard_t(len(means) - 1, draws)
+    return means.mean() + error * t
+
+
+def percentiles(value: float, draws: np.ndarray) -> Interval:
+    """A number with the 95 % range of its draws, without those that are not defined."""
+    defined = draws[~np.isnan(draws)]
+    low, high = np.percentile(defined, [2.5, 97.5]) if defined.size else (np.nan, np.nan)
+    return Interval(float(value), float(low), float(high))
 
 
 def interquartile_mean(x: np.ndarray) -> float:

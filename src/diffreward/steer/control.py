@@ -78,6 +78,8 @@ class Rollouts(NamedTuple):
 
     returns: Float[np.ndarray, " episodes"]
     lengths: np.ndarray
+    rewards: Float[np.ndarray, "episodes max_steps"]
+    """Of every step; 0 after the end."""
     states: list[np.ndarray]
     """qpos and qvel of every step, of the episodes that were recorded."""
     planner_seconds: float
@@ -102,7 +104,8 @@ def roll_out(
 
     Args:
         make_env: makes one simulator.
-        controller: compiled (``jax.jit``); it meets powers of two as batch sizes.
+        controller: compiled (``jax.jit``); it meets all episodes as a batch, and halves
+            of that.
         seeds: of the resets and of the planner's noise.
         max_steps: steps after which an episode is cut.
         stop_below: ends an episode whose return falls below it (the published code
@@ -119,6 +122,7 @@ def roll_out(
     envs = [make_env() for _ in seeds]
     keys = jax.vmap(jax.random.key)(jnp.asarray(seeds, jnp.uint32))
     returns, lengths = np.zeros(len(seeds)), np.zeros(len(seeds), int)
+    rewards = np.zeros((len(seeds), max_steps), np.float32)
     states: list[list[np.ndarray]] = [[] for _ in range(min(record, len(seeds)))]
     planner = physics = 0.0
     with ThreadPoolExecutor(threads) as pool:
@@ -130,11 +134,12 @@ def roll_out(
                 )
             )
         ).astype(np.float32)
-        running = np.arange(len(seeds))
+        running, size = np.arange(len(seeds)), len(seeds)
         for step in range(max_steps):
             began = time.perf_counter()
             # Repeated rows fill the batch up, so that few sizes are ever compiled.
-            size = 1 << (len(running) - 1).bit_length()
+            while (half := -(-size // 2)) >= len(running) and half < size:
+                size = half
             rows = np.resize(running, size)
             actions = controller(keys[rows], jnp.int32(step), observations[rows])
             actions = np.asarray(actions)
@@ -147,6 +152,7 @@ def roll_out(
             ):
                 observations[i] = observation
                 returns[i] += float(reward)
+                rewards[i, step] = reward
                 lengths[i] += 1
                 if i < len(states):
                     data = envs[i].unwrapped.data  # pyright: ignore
@@ -162,4 +168,5 @@ def roll_out(
                 break
     for env in envs:
         env.close()
-    return Rollouts(returns, lengths, [np.array(s) for s in states], planner, physics)
+    films = [np.array(s) for s in states]
+    return Rollouts(returns, lengths, rewards, films, planner, physics)

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 
 from diffreward.diffusion import Schedule, eps_of_mean, from_eps, posterior_mean
 from diffreward.names import choose
-from diffreward.types import EpsFn, Mask, RewardFn, Scalar
+from diffreward.types import EpsFn, Mask, RewardFn, Scalar, Step
 
 Space = Literal["eps", "mean", "input"]
 """Where the gradient of a reward is added: to the noise, the mean, or the input."""
@@ -28,7 +28,7 @@ def guide(
     *,
     space: Space = "eps",
     scale_by_variance: bool = True,
-    t_stop: int = 0,
+    t_stop: Step | int = 0,
     pinned: Mask | None = None,
 ) -> EpsFn:
     """Steers a model along the gradient of a reward.
