@@ -9,7 +9,7 @@ from diffreward.learn.align import (
 )
 from diffreward.learn.baselines import classification, preference, regression
 from diffreward.learn.denoise import Denoiser, batch_loss, denoising_task, init
-from diffreward.learn.distil import distillation_task
+from diffreward.learn.distil import distillation, distillation_task
 from diffreward.learn.noise import Noised, draw_noise, equal_parts, noise, noise_at, rows
 from diffreward.learn.records import (
     LatentRewardModel,
@@ -30,6 +30,7 @@ __all__ = [
     "batch_loss",
     "classification",
     "denoising_task",
+    "distillation",
     "distillation_task",
     "draw_noise",
     "energy_reward",

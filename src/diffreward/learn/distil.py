@@ -8,48 +8,71 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+from jaxtyping import Array, Bool
 
 from diffreward.data import draw
-from diffreward.diffusion import from_eps
+from diffreward.diffusion import Schedule, from_eps
 from diffreward.learn.denoise import Denoiser, init
-from diffreward.learn.noise import noise
+from diffreward.learn.noise import Noised, noise
 from diffreward.networks import EnergyDenoiser, apply
 from diffreward.reward import unexplained
 from diffreward.train import Task
-from diffreward.types import Metrics, Params, PRNGKey, Scalar
+from diffreward.types import AnyArray, EpsFn, Metrics, Params, PRNGKey, Scalar
+
+
+def distillation(
+    student: EnergyDenoiser,
+    params: Params,
+    eps_fn: EpsFn,
+    schedule: Schedule,
+    noised: Noised,
+    mask: Bool[AnyArray, "batch ..."] | None = None,
+) -> tuple[Scalar, Metrics]:
+    """Mean error of the energy's x_0 against a model's, and its share unexplained.
+
+    In the weight 1 / sigma^2, which makes errors of x_0 errors of v: the weight of the
+    alignment that may start there.
+
+    Args:
+        student: the energy.
+        params: its parameters.
+        eps_fn: the model.
+        schedule: noise levels of both.
+        noised: states of the batch.
+        mask: entries that count; all by default.
+    """
+
+    def one(x_t: Array, t: Array, mask: Any) -> tuple[Scalar, Metrics]:
+        wanted = from_eps(schedule, "x_0", x_t, t, eps_fn(x_t, t))
+        counted = jnp.ones(x_t.shape) if mask is None else mask.astype(x_t.dtype)
+        error = jnp.square(apply(student, params, x_t, t) - wanted) * counted
+        weight = 1 / jnp.square(schedule.sigma[t])
+        sums = {
+            "residual": weight * error.sum(),
+            "signal": weight * jnp.sum(jnp.square(wanted) * counted),
+        }
+        return sums["residual"] / jnp.maximum(counted.sum(), 1), sums
+
+    axes = (0, 0, None if mask is None else 0)
+    value, metrics = jax.vmap(one, axes)(noised.x_t, noised.t, mask)
+    return value.mean(), {"fvu": unexplained(metrics)}
 
 
 def distillation_task(teacher: Denoiser, student: EnergyDenoiser, batch_size: int) -> Task:
     """Trains an energy whose gradient is what a frozen model predicts of x_0.
 
-    Errors of x_0 in the weight 1 / sigma^2, which makes them errors of v: the weight of
-    the alignment that may start there.
-
     Returns:
         A task whose ``frozen`` holds the parameters of the teacher, and whose ``data`` are
         the windows whose noised states are visited.
     """
-    schedule = teacher.schedule
 
     def loss(params: Params, frozen: Params, key: PRNGKey, batch: Any) -> tuple:
-        x_0 = batch["x_0"]
+        x_0, schedule = batch["x_0"], teacher.schedule
         mask = jnp.broadcast_to(~teacher.pinned, x_0.shape)
         if teacher.mask_padding:
             mask = mask & batch["valid"][:, :, None]
-        eps_fn = teacher.eps_fn(frozen)
-
-        def one(x_t: Array, t: Array, mask: Array) -> tuple[Scalar, Metrics]:
-            wanted = from_eps(schedule, "x_0", x_t, t, eps_fn(x_t, t))
-            error = jnp.square(apply(student, params, x_t, t) - wanted) * mask
-            square = jnp.square(wanted) * mask
-            weight = 1 / jnp.square(schedule.sigma[t])
-            sums = {"residual": weight * error.sum(), "signal": weight * square.sum()}
-            return sums["residual"] / jnp.maximum(mask.sum(), 1), sums
-
         noised = noise(schedule, key, x_0, teacher.pinned)
-        value, metrics = jax.vmap(one)(noised.x_t, noised.t, mask)
-        return value.mean(), {"fvu": unexplained(metrics)}
+        return distillation(student, params, teacher.eps_fn(frozen), schedule, noised, mask)
 
     return Task(
         init=lambda key: init(student, teacher.shape, key),
