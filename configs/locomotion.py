@@ -12,7 +12,9 @@ Switches after the colon, in any order:
             medium-base (a base of medium data), small-data (a tenth of the transitions),
             no-data (rewards from samples of the two models alone), high-rate, low-rate
             (learning rate of the rewards times 5, by 5), clipped (their gradients clipped
-            per entry, as in the published sweep)
+            per entry, as in the published sweep), scratch-expert (an expert that did not
+            start at the base), unet-expert (one of another network, and no gradient of
+            an energy), no-energy (as that, and the base is no gradient either)
 
 Any key below can be overridden: ``--config.rewards.steps=4000``.
 """
@@ -34,6 +36,9 @@ STUDIES = (
     "high-rate",
     "low-rate",
     "clipped",
+    "scratch-expert",
+    "unet-expert",
+    "no-energy",
 )
 
 
@@ -121,7 +126,7 @@ def get_config(argument: str = "hopper") -> ConfigDict:
     # Of the expert, where its network is another one; what is not set follows the base's.
     c.expert_model = x = ConfigDict()
     for key in EXPERT_KEYS:
-        x[key] = m.get_ref(key)
+        x[key] = m.get_oneway_ref(key)
 
     # The energy that a base without one is distilled into, for residual rewards.
     c.start = training(steps=12_000, batch_size=256, learning_rate=1e-3)
@@ -198,6 +203,13 @@ def _study(c: ConfigDict, study: str) -> None:
     elif study in ("high-rate", "low-rate"):
         for r in rewards:
             r.learning_rate *= 5.0 if study == "high-rate" else 0.2
+    elif study == "scratch-expert":
+        c.expert.init = "scratch"
+    elif study in ("unet-expert", "no-energy"):
+        c.model.conservative = study == "unet-expert"
+        x = c.expert_model
+        x.network, x.dim_mults, x.attention, x.conservative = "unet", (1, 4), False, False
+        c.expert.init = "scratch"
     elif study == "clipped":
         for r in rewards:
             r.clip_value = 0.2
