@@ -131,12 +131,10 @@ def get_config(argument: str = "hopper") -> ConfigDict:
     # The energy that a base without one is distilled into, for residual rewards.
     c.start = training(steps=12_000, batch_size=256, learning_rate=1e-3)
 
-    c.rewards = r = training(steps=4_000, batch_size=128, learning_rate=1e-3)
+    c.rewards = r = training(steps=12_000, batch_size=128, learning_rate=1e-3)
     r.preset = "score"
-    r.network = "inner"  # inner, scalar, squares, value, single_step, residual
-    r.width = 256
-    r.depth = 3
-    r.time_width = 64
+    r.network = "residual"  # inner, scalar, squares, value, single_step, residual
+    r.width, r.depth, r.time_width = 256, 3, 64  # not used by the residual network
     r.window = 0
     r.strided = False
     r.source = "crossed"  # base, expert, mixed, models, crossed
@@ -173,7 +171,7 @@ def get_config(argument: str = "hopper") -> ConfigDict:
     e.max_steps = 1000
     e.batch = 128  # episodes at once
     e.candidates = 0  # plans per step of the row "best-of-n"; 0: no such row
-    e.num_evaluations = 0  # network evaluations per plan by DDIM; 0: every level
+    e.num_evaluations = 5  # network evaluations per plan by DDIM; 0: every level
     e.paper_scale, e.paper_t_stop = own.paper_scale, own.paper_t_stop
     e.paper_stop_below = False  # end an episode at a return of -50, as published
     e.windows = 256  # held-out windows per class, for FVU and AUROC
@@ -262,8 +260,8 @@ def _paper(c: ConfigDict, task: str, own: Settings) -> None:
     p.steps, p.learning_rate = (50_000, 1e-3) if task == "walker2d" else (100_000, 2e-4)
     p.batch_size, p.schedule, p.clip_norm, p.ema_decay = 128, "constant", 0.0, 0.995
     p.clip_value = 0.2 if task == "hopper" else 0.0
-    c.rewards.steps, c.rewards.batch_size = 100_000, 128
+    c.rewards.network, c.rewards.steps = "inner", 100_000  # no energy of a U-Net
     c.discriminator.steps, c.discriminator.batch_size = 100_000, 32
     e = c.evaluation
     e.episodes, e.validation_episodes, e.batch = 512, 128, 512
-    e.paper_stop_below = True
+    e.paper_stop_below, e.num_evaluations = True, 0

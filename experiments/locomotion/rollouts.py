@@ -24,9 +24,9 @@ from diffreward.types import Params
 from experiments.locomotion.record import Run
 from experiments.locomotion.rows import Method
 
-VALIDATION, TEST = 10_000, 100_000
+VALIDATION, TEST = 10_000, 1_000_000
 """First seeds of the episodes that choose a scale, and of those that are reported. Those
-from 20,000 on were reported by earlier versions, and choices have been made on them."""
+in between are spent: horizons, steps and samplers were chosen on them."""
 KEYS = {
     "returns",
     "lengths",
