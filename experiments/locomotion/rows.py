@@ -10,7 +10,7 @@ from jax import Array
 
 from diffreward.learn import energy_reward
 from diffreward.networks import EnergyDenoiser
-from diffreward.reward import posterior_means
+from diffreward.reward import Pair, posterior_means
 from diffreward.steer import guide, guide_by_difference
 from diffreward.types import EpsFn, Params, RewardFn
 from experiments.baselines import members, scalar_fn
@@ -56,6 +56,16 @@ class Method(NamedTuple):
     """Of parameters: what picks the best of ``evaluation.candidates`` plans."""
 
 
+def difference_of_means(pair: Pair) -> RewardFn:
+    """What a reward of the published loss would be at best: the gradient is exact."""
+
+    def rho(x_t: Array, t: Array) -> Array:
+        base, expert = posterior_means(pair, x_t, t)
+        return jnp.vdot(jax.lax.stop_gradient(expert - base), x_t)
+
+    return rho
+
+
 def methods(run: Run, trained: Trained) -> dict[str, Method]:
     """The rows of the table, all unless ``evaluation.rows`` names some."""
     e, model = run.config.evaluation, run.denoiser
@@ -93,12 +103,7 @@ def methods(run: Run, trained: Trained) -> dict[str, Method]:
 
     def by_means(params: Params, scale: Any, t_stop: Any) -> EpsFn:
         pair = model.pair(*params)
-
-        def rho(x_t: Array, t: Array) -> Array:
-            """Whose gradient is the exact difference: it is held still."""
-            base, expert = posterior_means(pair, x_t, t)
-            return jnp.vdot(jax.lax.stop_gradient(expert - base), x_t)
-
+        rho = difference_of_means(pair)
         return guide(
             pair.base, rho, schedule, scale, t_stop=t_stop, pinned=pinned, **PUBLISHED
         )

@@ -2,18 +2,23 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from configs import locomotion as configs
 from diffreward import data as d
+from diffreward.diffusion import from_eps, posterior_mean
 from diffreward.report import StaleRunError
 from experiments import report as collect
 from experiments.locomotion import run as locomotion
-from experiments.locomotion.rows import MEANING
+from experiments.locomotion.rollouts import VALIDATION, choose_guidance
+from experiments.locomotion.rows import MEANING, Method, difference_of_means
 from tests.data.test_locomotion import policy
+from tests.learn.toy import BASE, EXPERT, MODEL, SCHEDULE, SHAPE, normals
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -127,6 +132,44 @@ def test_the_score_difference_at_scale_one_is_the_expert(run):
         methods["expert"]["return"], rel=1e-3
     )
     assert methods["difference"]["gap_closure"][0] == pytest.approx(1.0, abs=0.05)
+
+
+def test_the_best_reward_of_the_published_loss_has_the_difference_as_its_gradient():
+    pair = MODEL.pair(BASE, EXPERT)
+    x, t = normals(3, *SHAPE), jnp.int32(4)
+    found = jax.grad(difference_of_means(pair))(x, t)
+    for name, model in {"base": pair.base, "expert": pair.expert}.items():
+        x_0 = from_eps(SCHEDULE, "x_0", x, t, model(x, t))
+        sign = {"base": -1, "expert": 1}[name]
+        found = found - sign * posterior_mean(SCHEDULE, x_0, x, t)
+    np.testing.assert_allclose(found, 0.0, atol=1e-5)
+
+
+def test_guidance_is_the_best_of_scales_and_last_levels():
+    """Returns that peak at scale 2 guided down to level 3; a fixed scale tries nothing."""
+    asked = []
+
+    def play(scale, t_stop, seeds):
+        asked.append((scale, t_stop))
+        value = -abs(scale - 2.0) - abs(t_stop - 3)
+        return SimpleNamespace(returns=np.full((len(seeds), len(seeds[0])), value))
+
+    method = Method(None, [None, None], None, t_stops=(0, 3))  # pyright: ignore
+    found = choose_guidance(play, method, (1.0, 2.0, 4.0), 4)
+    assert (found.choice.scale, found.t_stop) == (2.0, 3)
+    tried = [(stop, scale) for stop in (0, 3) for scale in (1.0, 2.0, 4.0)]
+    assert [row[:2] for row in found.tried] == tried
+    assert found.choice.seeds == tuple(range(VALIDATION, VALIDATION + 4))
+    assert len(asked) == 6
+    fixed = choose_guidance(play, method._replace(scale=0.5, t_stops=(5,)), (1.0,), 4)
+    assert (fixed.choice.scale, fixed.t_stop, fixed.tried) == (0.5, 5, [])
+    assert len(asked) == 6
+
+
+def test_every_seed_has_episodes_of_its_own_that_chose_nothing(run):
+    arrays = np.load(run[0] / "evaluation" / "score.npz")
+    assert arrays["returns"].shape == (2, 2)
+    assert len(np.unique(arrays["returns"])) == 4
 
 
 def test_a_killed_evaluation_goes_on_with_the_next_method(run, config, tmp_path):
