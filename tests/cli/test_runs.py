@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from diffreward import files
+from diffreward.card import load
 from diffreward.cli import commands, main
 from diffreward.diffusion import cosine
 from diffreward.extract import training
@@ -110,6 +111,29 @@ def test_steps_of_another_run_are_refused_or_given_up(
     assert main(arguments(inputs, tmp_path / "fresh", "--expert", inputs / "other")) == 0
     # Only where the run lay may differ.
     assert bits(tmp_path / "card") == bits(tmp_path / "fresh")
+
+
+def test_a_method_of_two_runs_goes_on_from_its_first_and_keeps_to_itself(
+    inputs, tmp_path, monkeypatch, capsys
+):
+    method = "residual_alignment"
+    more = ["--method", method, "--steps", "60"]
+    assert main([*arguments(inputs, tmp_path / "whole"), *more]) == 0
+    argv = [*arguments(inputs, tmp_path / "card"), *more]
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "SAVE_SECONDS", 0.0)
+        patch.setattr("diffreward.train.record.Recorder.advance", stop_at(60))
+        assert main(argv) == 130
+    assert main(arguments(inputs, tmp_path / "card")) == 1
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert f"extractor was {method}, now gradient_alignment" in said
+    assert "--restart" in said
+    assert main(argv) == 0
+    assert "from step" in capsys.readouterr().err
+    assert bits(tmp_path / "card") == bits(tmp_path / "whole")
+    card = load(tmp_path / "card")
+    assert (card.extractor, card.units) == (method, "nats")
+    assert type(card.network.net).__name__ == "EnergyDifference"
 
 
 def test_a_card_that_was_written_before_the_kill_is_finished(

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from diffreward.data import laws
-from diffreward.extract import Training, fit
+from diffreward.diffusion import from_eps
+from diffreward.extract import Training, distilled, fit
 from diffreward.networks import EnergyDenoiser
+from diffreward.reward import relative_score
 from tests.extract.conftest import SCHEDULE
 
 SETTINGS = Training(steps=300, batch_size=64, width=32, depth=1, learning_rate=5e-3)
@@ -19,6 +21,8 @@ CASES = {
     ("gradient_alignment", "trajectories"): (SETTINGS, 0.2, 0.97),
     ("discriminator", "tilted_linear"): (SETTINGS, 0.8, 0.85),
     ("energy_pair", "mixtures"): (LONGER, 0.8, 0.9),
+    ("distilled_energies", "gaussians"): (SETTINGS, 0.15, 0.99),
+    ("residual_alignment", "mixtures"): (SETTINGS, 0.4, 0.95),
 }
 
 
@@ -69,7 +73,52 @@ def test_regression_learns_the_mean_return_behind_x_t(known):
     assert swapped.gradient_error > 1.5
 
 
-@pytest.mark.parametrize("name", ["gradient_alignment", "energy_pair", "discriminator"])
+def test_a_residual_starts_at_nothing_and_a_distilled_base_at_the_base(known, monkeypatch):
+    """Before any step of its own, the reward is zero; its start is the base's gradient."""
+    case = known("gaussians")
+    optimise, asked = distilled.optimise, []
+
+    def first_only(name, task, settings, seed, workdir, *, data):
+        asked.append(task)
+        if len(asked) == 1:
+            return optimise(name, task, settings, seed, workdir, data=data)
+        params = task.init(jax.random.key(0))
+        return jax.device_get(params)
+
+    monkeypatch.setattr(distilled, "optimise", first_only)
+    reward = fit("residual_alignment", case.source, LONGER)
+    x, t = jnp.array([0.4, -0.7]), jnp.int32(7)
+    assert float(reward.reward_fn(x, t)) == 0.0
+    denoiser = EnergyDenoiser(reward.network.net.net)
+    start = jax.tree.map(lambda p: p[0], reward.params["params"]["net"])
+    found = denoiser.apply({"params": start}, x[None], t)[0]
+    eps = case.source.pair.base(x, t)
+    np.testing.assert_allclose(found, from_eps(SCHEDULE, "x_0", x, t, eps), atol=0.05)
+
+
+def test_methods_of_energies_leave_pinned_entries_alone(known):
+    """Entry 1 is shown clean at every level; a mask that forgets it learns another law."""
+    case = known("gaussians")
+    pinned = jnp.array([False, True])
+    source = case.source._replace(pinned=pinned)
+    for name in ("distilled_energies", "residual_alignment"):
+        reward = fit(name, source, SETTINGS)
+        x, t = jnp.array([0.4, -0.7]), jnp.int32(7)
+        wanted = relative_score(source.pair, x, t)
+        found = jax.grad(reward.reward_fn)(x, t)
+        assert abs(found[0] - wanted[0]) < 0.25 * float(jnp.abs(wanted).max())
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "gradient_alignment",
+        "energy_pair",
+        "discriminator",
+        "distilled_energies",
+        "residual_alignment",
+    ],
+)
 def test_stored_networks_are_the_reward(known, name):
     """What a card keeps gives the numbers of the function."""
     case = known("trajectories")

@@ -27,6 +27,8 @@ NEEDS = {
     "line_integral": "needs pair",
     "discriminator": "needs base and expert; Source has no base and no expert",
     "energy_pair": "needs base and expert; Source has no base and no expert",
+    "distilled_energies": "needs pair",
+    "residual_alignment": "needs pair",
     "bradley_terry": "needs preferences",
     "return_regression": "needs returns",
 }
@@ -108,6 +110,9 @@ def test_mismatched_inputs_are_refused(known):
         fit("gradient_alignment", source._replace(schedule=cosine(3)))
     with pytest.raises(ValueError, match="gradient_alignment needs samples"):
         fit("gradient_alignment", Source(pair=source.pair))
+    for name in ("distilled_energies", "residual_alignment"):
+        with pytest.raises(ValueError, match=f"{name} needs samples"):
+            fit(name, Source(pair=source.pair))
 
 
 def test_a_ranking_is_the_mean_noised_reward_in_normalised_coordinates(key):

@@ -98,7 +98,7 @@ def _extract(args: argparse.Namespace, work: Path) -> None:
         steps_per_dispatch=50,
     )
     source = Source(pair=pair, base=x[rows["train"]], pinned=pinned, normaliser=normaliser)
-    method = "gradient_alignment"
+    method = args.method
     # Where a folder lies is no part of what it is.
     models = {n: {k: v for k, v in provenance[n].items() if k != "path"} for n in opened}
     run = run_record(method, source, settings, args.seed, models)

@@ -15,6 +15,8 @@ HELP = """Extract, measure and use the reward that separates two diffusion model
   diffreward report card
 """
 NORMALISERS = ("limits", "gaussian", "none")
+METHODS = ("gradient_alignment", "residual_alignment", "distilled_energies")
+"""Extractors that need two models and samples, and end in a card."""
 MOST = 2**31 - 1
 COPY = (
     "which copy of the network, of a checkpoint that holds several: its key, ema or model, "
@@ -87,6 +89,13 @@ def parser() -> Parser:
         type=whole(0, MOST),
         metavar="ACT_DIM",
         help="the first observation (entries from ACT_DIM on) is a condition",
+    )
+    extract.add_argument(
+        "--method",
+        choices=METHODS,
+        default=METHODS[0],
+        help="a network of its own (default), an energy that starts at one the base is "
+        "distilled into, or the difference of two energies that both are distilled into",
     )
     extract.add_argument(
         "--steps", type=whole(1, 10**9), default=4000, help="optimiser steps"

@@ -9,15 +9,13 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from diffreward.diffusion import draw_levels
-from diffreward.extract.network import score_scales, trunk
+from diffreward.extract.network import trunk
 from diffreward.extract.settings import Training
 from diffreward.extract.source import Source, require, schedule_of
-from diffreward.extract.training import cost, optimise, samples_of
+from diffreward.extract.training import energy_difference, optimise, samples_of
 from diffreward.learn import batch_loss, init, rows
 from diffreward.networks import (
     EnergyDenoiser,
-    EnergyDifference,
-    LevelScaled,
     as_trajectory,
 )
 from diffreward.reward import Reward
@@ -69,15 +67,5 @@ def energy_pair(
     both = optimise(
         name, task, settings, seed, workdir, data=data, population=2, data_axes=0
     )
-    network: Any = LevelScaled(EnergyDifference(net), score_scales(schedule))
-    params = {"params": {"net": both["params"]}}
-    return Reward(
-        reward_fn=lambda x_t, t: network.apply(params, x_t, t),
-        schedule=schedule,
-        extractor=name,
-        units="nats",
-        network=network,
-        params=params,
-        normaliser=source.normaliser,
-        cost=cost(began, settings.steps * settings.batch_size, 2),
-    )
+    evaluations = settings.steps * settings.batch_size
+    return energy_difference(name, net, both, source, began, evaluations)

@@ -16,6 +16,8 @@ from diffreward.extract.source import Source
 from diffreward.networks import describe
 from diffreward.reward import Pair
 
+START = "start"
+"""Folder in that of a run, for a run that has to come before."""
 RECORD = "run.json"
 MODELS = "models"
 
@@ -104,9 +106,9 @@ def _current(found: Any) -> Any:
 
 
 def has_steps(folder: Path) -> bool:
-    """Whether a run has saved a checkpoint there."""
-    saved = folder / "checkpoint"
-    return saved.is_dir() and any(p.name.isdigit() for p in saved.iterdir())
+    """Whether a run has saved a checkpoint there, or of what it starts at."""
+    saved = [f / "checkpoint" for f in (folder, folder / START)]
+    return any(p.name.isdigit() for s in saved if s.is_dir() for p in s.iterdir())
 
 
 def difference(found: Any, asked: Any, name: str = "") -> str:

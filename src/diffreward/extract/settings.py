@@ -13,8 +13,8 @@ class Training(NamedTuple):
     learning_rate: float = 3e-3
     """At its highest."""
     network: Any = None
-    """Linen module of (x_t, t): to a scalar, for ``energy_pair`` to a trajectory; None
-    for a perceptron of the width and depth below."""
+    """Linen module of (x_t, t): to a scalar, for methods of energies to a trajectory;
+    None for a perceptron of the width and depth below."""
     width: int = 64
     depth: int = 2
     steps_per_dispatch: int = 500

@@ -12,9 +12,11 @@ from jaxtyping import Array
 
 from diffreward import train
 from diffreward.diffusion import Schedule
+from diffreward.extract.network import score_scales
 from diffreward.extract.settings import Training
-from diffreward.extract.source import Source, pair_of
+from diffreward.extract.source import Source, pair_of, schedule_of
 from diffreward.learn import equal_parts, init, rows
+from diffreward.networks import EnergyDifference, LevelScaled
 from diffreward.reward import Reward
 from diffreward.train import Task, make_optimiser
 from diffreward.types import Params, PRNGKey, RewardFn
@@ -126,6 +128,25 @@ def train_reward(
         params=params,
         normaliser=source.normaliser,
         cost=cost(began, total, 1),
+    )
+
+
+def energy_difference(
+    name: str, net: Any, both: Params, source: Source, began: float, evaluations: int
+) -> Reward:
+    """The reward of two energies of f = ``net``; parameters are stacked, base first."""
+    schedule = schedule_of(name, source)
+    network: Any = LevelScaled(EnergyDifference(net), score_scales(schedule))
+    params = {"params": {"net": both["params"]}}
+    return Reward(
+        reward_fn=lambda x_t, t: network.apply(params, x_t, t),
+        schedule=schedule,
+        extractor=name,
+        units="nats",
+        network=network,
+        params=params,
+        normaliser=source.normaliser,
+        cost=cost(began, evaluations, 2),
     )
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from diffreward.extract.density import ito_log_ratio, ode_log_ratio
+from diffreward.extract.distilled import distilled_energies, residual_alignment
 from diffreward.extract.energy_pair import energy_pair
 from diffreward.extract.gradient_alignment import gradient_alignment
 from diffreward.extract.labels import bradley_terry, discriminator, return_regression
@@ -44,6 +45,8 @@ EXTRACTORS: dict[str, Extractor] = {
     "bradley_terry": Extractor(bradley_terry, Training, trains=True),
     "return_regression": Extractor(return_regression, Training, trains=True),
     "energy_pair": Extractor(energy_pair, Training, trains=True),
+    "distilled_energies": Extractor(distilled_energies, Training, trains=True),
+    "residual_alignment": Extractor(residual_alignment, Training, trains=True),
 }
 """The methods by the names that :func:`fit` takes."""
 
