@@ -108,7 +108,7 @@ def build_reward(config: ConfigDict, model: Denoiser) -> RewardModel:
     window = config.window or horizon
     make = REWARDS[choose("network of the reward", config.network, REWARDS)]
     objective = build_objective(config.preset)
-    network = make(config, objective, window, model)
+    network: Any = make(config, objective, window, model)
     fits = window == horizon and objective.scale is SCORE.scale
     if isinstance(network, ResidualEnergy) and not fits:
         raise ValueError(

@@ -1,6 +1,7 @@
 """Windows drawn from two models, instead of data or beside them."""
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import numpy as np
@@ -9,13 +10,13 @@ from jax import Array
 from diffreward import data as d
 from diffreward.learn import Denoiser
 from diffreward.steer import plan
-from diffreward.types import Params
+from diffreward.types import AnyArray, Params
 
 CHUNK = 1024
 """Samples drawn at once; bounds the memory."""
 
 
-Draw = Callable[[Params, Array, Array], Array]
+Draw = Callable[[Params, Array, AnyArray], Array]
 """Windows that go on from known entries, of (parameters, key, known)."""
 
 
@@ -23,7 +24,7 @@ def drawers(model: Denoiser) -> tuple[Draw, Draw]:
     """Sampling of the base and of the expert; one program if they are one network."""
 
     def drawer(model: Denoiser) -> Draw:
-        def draw(params: Params, key: Array, known: Array) -> Array:
+        def draw(params: Params, key: Array, known: Any) -> Array:
             return plan(model.eps_fn(params), model.schedule, key, known, model.pinned)
 
         return jax.jit(draw)
