@@ -201,3 +201,28 @@ def test_plans_are_steered_with_the_variance_that_the_reward_lacks(preset, monke
     known = jnp.zeros((1, *run.model.shape))
     jax.eval_shape(lambda known: plans(models, known, (1.0, 0.0)), known)
     assert asked["scale_by_variance"] is (preset == "score")
+
+
+def test_residual_rewards_are_of_whole_plans_and_in_nats():
+    """In either experiment; another weight of the same units is taken."""
+    for key, value in (("window", 8), ("preset", "paper")):
+        config = maze2d.get_config("umaze,smoke")
+        with config.unlocked():
+            config.rewards.network = "residual"
+            start(config)
+            config.rewards[key] = value
+        with pytest.raises(ValueError, match="window=0 and preset='score'"):
+            start(config)
+
+
+def test_the_network_of_an_expert_follows_the_bases_and_not_the_other_way():
+    config = locomotion.get_config("hopper")
+    config.model.width = 77
+    assert config.expert_model.width == 77
+    config.expert_model.width = 5
+    assert config.model.width == 77
+    with pytest.raises(ValueError, match=r"expert_model.width is not the base's"):
+        locomotion_experiment.build(config, ROOT)
+    config.expert.init = "scratch"
+    run = locomotion_experiment.build(config, ROOT)
+    assert run.denoiser.of_expert.network.net.width == 5
