@@ -13,9 +13,15 @@ from experiments.locomotion.run import build
 class Rollout(NamedTuple):
     returns: np.ndarray
     lengths: np.ndarray
+    rewards: np.ndarray
     planner_seconds: float = 0.0
     physics_seconds: float = 0.0
     states: tuple = ()
+
+
+def rollout(returns):
+    """Of episodes of one step."""
+    return Rollout(returns, np.ones(len(returns), int), np.zeros((len(returns), 1)))
 
 
 RETURNS = {("a", 0.5): 3.0, ("a", 1.0): 2.0, ("b", 0.5): 0.0, ("b", 1.0): 4.0}
@@ -26,10 +32,11 @@ def test_scale_is_best_over_all_seeds_on_validation_episodes(monkeypatch, tmp_pa
 
     def roll_out(make, act, seeds, **others):
         del make, others
-        params, scale = act.args
+        params, scale, t_stop = act.args
+        assert t_stop == 0
         asked.append((params, float(scale), seeds))
         value = RETURNS[params, float(scale)]
-        return Rollout(np.full(len(seeds), value), np.ones(len(seeds)))
+        return rollout(np.full(len(seeds), value))
 
     monkeypatch.setattr(rollouts, "roll_out", roll_out)
     config = configs.get_config("hopper,smoke")
@@ -39,17 +46,19 @@ def test_scale_is_best_over_all_seeds_on_validation_episodes(monkeypatch, tmp_pa
     method = rows.Method(lambda *_: None, ["a", "b"], None)
     found = rollouts.evaluate_method(run, lambda *_: None, "score-chosen", method)
     assert found["scale"] == 1.0  # the first seed alone would take 0.5
-    np.testing.assert_array_equal(found["tried"], [[0.5, 1.5], [1.0, 3.0]])
+    np.testing.assert_array_equal(found["tried"], [[0, 0.5, 1.5], [0, 1.0, 3.0]])
     np.testing.assert_array_equal(found["returns"], [[2.0] * 2, [4.0] * 2])
     tried, reported = asked[:8], asked[8:]
     numbers = lambda calls: {seed for _, _, seeds in calls for seed in seeds}
     assert not numbers(tried) & numbers(reported)
     assert {scale for _, scale, _ in reported} == {1.0}
+    # Every seed reports episodes of its own.
+    assert len(numbers(reported)) == len(reported) == 4
 
 
 def test_episodes_that_chose_a_scale_cannot_be_reported(monkeypatch, tmp_path):
     def roll_out(make, act, seeds, **others):
-        return Rollout(np.zeros(len(seeds)), np.ones(len(seeds)))
+        return rollout(np.zeros(len(seeds)))
 
     monkeypatch.setattr(rollouts, "roll_out", roll_out)
     monkeypatch.setattr(rollouts, "TEST", rollouts.VALIDATION + 1)
@@ -59,7 +68,7 @@ def test_episodes_that_chose_a_scale_cannot_be_reported(monkeypatch, tmp_path):
         rollouts.evaluate_method(run, lambda *_: None, "score-chosen", method)
 
 
-@pytest.mark.parametrize("count", [1, 10_001])
+@pytest.mark.parametrize("count", [1, rollouts.TEST - rollouts.VALIDATION + 1])
 def test_validation_episodes_are_two_and_never_reach_the_reported_ones(tmp_path, count):
     config = configs.get_config("hopper,smoke")
     with config.unlocked():
