@@ -23,6 +23,8 @@ ROWS = (
     *(f"loss_gap:{w}" for w in extract.WEIGHTINGS),
     "discriminator",
     "energy_pair",
+    "distilled_energies",
+    "residual_alignment",
     "bradley_terry",
     "return_regression",
 )

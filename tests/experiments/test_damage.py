@@ -15,6 +15,8 @@ def archive(path):
     rng = np.random.default_rng(0)
     arrays = {
         "returns": rng.normal(size=(2, 300)),
+        "rewards": np.zeros((2, 3, 4), np.float32),
+        "t_stop": np.array(0),
         "lengths": np.ones((2, 300), int),
         "scale": np.float64(1),
         "tried": np.zeros((0, 2)),
