@@ -69,7 +69,7 @@ def get_config(argument: str = "digits") -> ConfigDict:
 
     c.rewards = w = training(steps=4000, batch_size=128, learning_rate=1e-3)
     w.preset = "score"  # or "paper": next latents, standardised per level
-    w.network = "inner"  # inner, scalar (perceptrons); unet, value_unet (images)
+    w.network = "inner"  # inner, scalar, residual (perceptrons); unet, value_unet (images)
     w.prompt = False  # whether the reward reads the prompt (unet)
     w.dim = 32  # of value_unet
     w.mults = (1, 2, 4, 8)
@@ -77,6 +77,9 @@ def get_config(argument: str = "digits") -> ConfigDict:
     w.width = 256
     w.depth = 3
     w.time_width = 64
+
+    # The energy that a base without one is distilled into, for residual rewards.
+    c.start = training(steps=4000, batch_size=128, learning_rate=1e-3)
 
     c.audit = a = ConfigDict()
     a.noises = 4  # per level
@@ -101,10 +104,10 @@ def get_config(argument: str = "digits") -> ConfigDict:
         w.checkpoint_every = 5000
     elif switches["preset"] == "smoke":
         d.width = w.width = 64
-        d.base.steps = d.aligned.steps = w.steps = 200
+        d.base.steps = d.aligned.steps = c.start.steps = w.steps = 200
         d.num_steps = r.levels = 10
         d.requests, r.shard, r.batch_size = 64, 16, 16
-        d.base.batch_size = d.aligned.batch_size = w.batch_size = 32
+        d.base.batch_size = d.aligned.batch_size = c.start.batch_size = w.batch_size = 32
         w.widths, r.resident = (8, 16), 0
         a.noises, a.resamples, a.shown = 1, 50, 8
     return c.lock()

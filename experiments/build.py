@@ -102,10 +102,9 @@ def build_objective(name: str) -> Objective:
     return OBJECTIVES[choose("preset of the reward", name, OBJECTIVES)]
 
 
-def check_residual(network: Any, objective: Objective, whole: bool) -> None:
+def check_residual(objective: Objective, whole: bool = True) -> None:
     """Refuses a reward that starts at the base's energy in other units, or on windows."""
-    fits = whole and objective.scale is SCORE.scale
-    if isinstance(network, ResidualEnergy) and not fits:
+    if not whole or objective.scale is not SCORE.scale:
         raise ValueError(
             "network='residual' starts at the base's energy, which is of whole plans and "
             "in nats; use it with window=0 and preset='score'"
@@ -118,8 +117,9 @@ def build_reward(config: ConfigDict, model: Denoiser) -> RewardModel:
     window = config.window or horizon
     make = REWARDS[choose("network of the reward", config.network, REWARDS)]
     objective = build_objective(config.preset)
-    network = make(config, objective, window, model)
-    check_residual(network, objective, window == horizon)
+    network: Any = make(config, objective, window, model)
+    if config.network == "residual":
+        check_residual(objective, window == horizon)
     if window < horizon:
         network = WindowReward(network, window, strided=config.strided)
     return RewardModel(network, model.schedule, objective, horizon // window)

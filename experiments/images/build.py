@@ -19,13 +19,14 @@ from diffreward.learn import LatentRewardModel, RecordedReward, RewardModel
 from diffreward.networks import (
     Flattened,
     InnerProductReward,
+    ResidualEnergy,
     ScalarReward,
     UnetReward,
     ValueUnet,
 )
 from diffreward.reward import PAPER, LatentStandards, fit_standards
 from experiments import limits
-from experiments.build import build_objective, trunk
+from experiments.build import build_objective, check_residual, trunk
 from experiments.images import digits, records, stable_diffusion
 from experiments.images.pair import ImagePair, PairSource
 
@@ -36,19 +37,20 @@ PAIRS: dict[str, PairSource] = {"digits": digits.SOURCE, "sd": stable_diffusion.
 class RewardNetwork(NamedTuple):
     """A kind of network of (x_t, t), or of (x_t, t, prompt)."""
 
-    make: Callable[[ConfigDict], Any]
-    """Maps ``config.rewards`` to a module."""
+    make: Callable[[ConfigDict, ImagePair], Any]
+    """Maps (``config.rewards``, the pair) to a module."""
     reads_prompts: bool = False
     """Whether ``rewards.prompt`` has an effect on it."""
 
 
 NETWORKS: dict[str, RewardNetwork] = {
-    "inner": RewardNetwork(lambda c: InnerProductReward(Flattened(trunk(c)))),
-    "scalar": RewardNetwork(lambda c: ScalarReward(Flattened(trunk(c)))),
+    "inner": RewardNetwork(lambda c, _: InnerProductReward(Flattened(trunk(c)))),
+    "scalar": RewardNetwork(lambda c, _: ScalarReward(Flattened(trunk(c)))),
     "unet": RewardNetwork(
-        lambda c: UnetReward(tuple(c.widths), prompt=c.prompt), reads_prompts=True
+        lambda c, _: UnetReward(tuple(c.widths), prompt=c.prompt), reads_prompts=True
     ),
-    "value_unet": RewardNetwork(lambda c: ValueUnet(c.dim, tuple(c.mults))),
+    "value_unet": RewardNetwork(lambda c, _: ValueUnet(c.dim, tuple(c.mults))),
+    "residual": RewardNetwork(lambda c, pair: ResidualEnergy(pair.energy.net)),
 }
 """Rewards of images, by ``rewards.network``."""
 
@@ -73,19 +75,27 @@ def check(config: ConfigDict) -> None:
     """Refuses values that a stage would only meet much later."""
     choose("task", config.task, PAIRS)
     choose("network of the reward", config.rewards.network, NETWORKS)
-    build_objective(config.rewards.preset)
+    objective = build_objective(config.rewards.preset)
     choose("records.dtype", config.records.dtype, ("float32", "float16"))
     counts = {"levels": 1, "shard": 1, "batch_size": 1, "refresh": 1, "resident": 0}
     limits.at_least(config.records, "records", **counts)
     limits.at_least(config.audit, "audit", noises=1, shown=1, resamples=1)
     source, network = PAIRS[config.task], NETWORKS[config.rewards.network]
+    if config.rewards.network == "residual":
+        if not source.has_energy:
+            able = " or ".join(repr(n) for n, kind in PAIRS.items() if kind.has_energy)
+            raise ValueError(
+                "rewards.network='residual' starts at an energy of the base's network, "
+                f"which only task {able} knows; use another network"
+            )
+        check_residual(objective)
     if config.rewards.prompt and not (source.has_prompts and network.reads_prompts):
         able = " or ".join(repr(n) for n, kind in NETWORKS.items() if kind.reads_prompts)
         raise ValueError(
             f"rewards.prompt=True needs models with prompts and rewards.network={able}"
         )
     limits.check_seed(config.seed)
-    limits.check_training(config, "rewards")
+    limits.check_training(config, "rewards", "start")
     limits.at_least(config.rewards, "rewards", dim=1, **limits.NETWORK)
     limits.check_sizes(config.rewards, "rewards", "widths", "mults")
     source.check(config)
@@ -106,7 +116,7 @@ def build_reward(
 ) -> RecordedReward:
     """The reward of ``config.rewards``; ``paper`` standardises latents of ``shards``."""
     section = config.rewards
-    network = NETWORKS[section.network].make(section)
+    network = NETWORKS[section.network].make(section, pair)
     objective = build_objective(section.preset)
     if objective is PAPER:  # of images: next latents, standardised
         return LatentRewardModel(network, standards(workdir, pair, shards))

@@ -15,7 +15,7 @@ from diffreward.networks import EnergyDenoiser, Flattened, TrajectoryMLP
 from diffreward.train import TrainState
 from diffreward.types import EpsFn, Params
 from experiments import limits, stages
-from experiments.build import build_schedule
+from experiments.build import build_schedule, energy_net
 from experiments.images import pair as image_pairs
 from experiments.images import records as image_records
 
@@ -92,6 +92,9 @@ def make_pair(config: ConfigDict, workdir: Path) -> image_pairs.ImagePair:
         audience=image_pairs.Audience(
             test.images, test.labels, ~np.isin(test.labels, list(section.removed))
         ),
+        energy=image_pairs.BaseEnergy(
+            energy_net(model), base if section.conservative else None
+        ),
     )
 
 
@@ -144,4 +147,6 @@ def train(
     )
 
 
-SOURCE = image_pairs.PairSource(check, make_pair, stages=("base", "aligned"))
+SOURCE = image_pairs.PairSource(
+    check, make_pair, stages=("base", "aligned"), has_energy=True
+)

@@ -24,6 +24,15 @@ class Audience(NamedTuple):
     """True for the group that the expert is meant to prefer."""
 
 
+class BaseEnergy(NamedTuple):
+    """What a reward that starts at the base's energy starts at."""
+
+    net: Any
+    """f of the energy ``<x, f(x, t)>``."""
+    params: Params | None
+    """The base's own; None: it has none, and is distilled into one."""
+
+
 class ImagePair(NamedTuple):
     """Base and expert, and how requests and pictures get in and out."""
 
@@ -44,6 +53,7 @@ class ImagePair(NamedTuple):
     audience: Audience | None = None
     cut: Sequence[int] = ()
     """Requests whose prompts are longer than what the encoder reads of them."""
+    energy: BaseEnergy | None = None
 
 
 class PairSource(NamedTuple):
@@ -57,6 +67,8 @@ class PairSource(NamedTuple):
     """Those stages; the records belong to what they have kept."""
     has_prompts: bool = False
     """Whether a request is a prompt, which a reward may read."""
+    has_energy: bool = False
+    """Whether the pair has an ``energy``."""
 
 
 def numbered(count: int) -> Prompts:

@@ -11,9 +11,9 @@ from safetensors.numpy import save_file
 from configs import images as configs
 from diffreward import data as d
 from diffreward import report
-from diffreward.diffusion import cosine, paired_chain
+from diffreward.diffusion import cosine, from_eps, paired_chain
 from diffreward.learn import RewardModel, record_task
-from diffreward.networks import Flattened, InnerProductReward, TrajectoryMLP
+from diffreward.networks import EnergyDenoiser, Flattened, InnerProductReward, TrajectoryMLP
 from diffreward.reward import OBJECTIVES, SCORE, Pair, alignment_loss, fit_standards
 from experiments.images import audit as image_audit
 from experiments.images import build as image_build
@@ -21,7 +21,14 @@ from experiments.images import digits
 from experiments.images import records as image_records
 from experiments.images import run as images
 from experiments.images.build import Run
-from experiments.images.pair import Audience, ImagePair, PairSource, no_context, numbered
+from experiments.images.pair import (
+    Audience,
+    BaseEnergy,
+    ImagePair,
+    PairSource,
+    no_context,
+    numbered,
+)
 from tests.interop.tiny_pipeline import write_pipeline
 from tests.reward.oracle import BASE, EXPERT, exact_pair, exact_reward
 
@@ -253,6 +260,7 @@ def test_the_aligned_model_sees_what_it_is_told():
         ("digits", "digits.removed", tuple(range(10)), "must be some, not all"),
         ("digits", "digits.kept_share", 1.0, r"must be in \[0, 1\)"),
         ("digits", "rewards.network", "innr", "did you mean 'inner'"),
+        ("sd", "rewards.network", "residual", "which only task 'digits' knows"),
         ("digits", "rewards.prompt", True, "needs models with prompts"),
         ("digits", "records.levels", 0, "records.levels is 0; use 1 or more"),
         ("digits", "records.dtype", "float8", "unknown records.dtype"),
@@ -293,7 +301,7 @@ def test_a_pair_a_network_and_an_objective_of_ones_own_are_an_entry_each(
 
     source = PairSource(refuse, make_pair, stages=("laws",))
     double = SCORE._replace(name="double", scale=lambda s, t: 2 * SCORE.scale(s, t))
-    linear = lambda c: InnerProductReward(Flattened(TrajectoryMLP(c.width, 1)))
+    linear = lambda c, pair: InnerProductReward(Flattened(TrajectoryMLP(c.width, 1)))
     network = image_build.RewardNetwork(linear)
     monkeypatch.setitem(image_build.PAIRS, "gaussians", source)
     monkeypatch.setitem(image_build.NETWORKS, "linear", network)
@@ -318,6 +326,44 @@ def test_a_pair_a_network_and_an_objective_of_ones_own_are_an_entry_each(
     assert "In units of its own" in (tmp_path / "report.md").read_text()
     inputs = report.read_json(tmp_path / "records" / "inputs.json")
     assert inputs == {"laws": report.stage_digest(tmp_path / "laws")}
+
+
+def test_a_reward_that_starts_at_the_base_reads_whole_samples_in_nats(config, tmp_path):
+    with config.unlocked():
+        config.rewards.network, config.rewards.preset = "residual", "paper"
+    with pytest.raises(ValueError, match="use it with window=0 and preset='score'"):
+        images.main(config, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("own", [False, True], ids=["distilled", "own"])
+def test_a_reward_starts_at_the_energy_of_the_base(config, gaussians, tmp_path, own):
+    """Records of the base become its energy, unless it has one; then it is held."""
+    net = Flattened(TrajectoryMLP(32, 1))
+    energy = EnergyDenoiser(net).init(jax.random.key(7), jnp.zeros(2), jnp.int32(0))
+    pair = gaussians._replace(energy=BaseEnergy(net, energy if own else None))
+    with config.unlocked():
+        config.rewards.network = "residual"
+        for section in (config.start, config.rewards):
+            section.steps, section.learning_rate = 400, 1e-2
+    (tmp_path / "records").mkdir()
+    shards = image_records.write(config, tmp_path, pair, {})
+    reward = image_build.build_reward(config, tmp_path, pair, shards["train"])
+    run = Run(config, tmp_path, pair, shards, reward)
+    params = images.train_reward(run)
+    assert (tmp_path / "start").exists() != own
+    start = energy if own else images.energy_of_base(run)[0]
+    for left, right in zip(*map(jax.tree.leaves, (params["start"], start)), strict=True):
+        np.testing.assert_array_equal(left, right)
+    x, t = jnp.array([0.5, -1.0]), jnp.int32(6)
+    if not own:
+        found = EnergyDenoiser(net).apply(start, x, t)
+        wanted = from_eps(SCHEDULE, "x_0", x, t, PAIR.base(x, t))
+        np.testing.assert_allclose(found, wanted, atol=0.15)
+    test = image_records.load(shards["test"])
+    assert np.mean(image_audit.held_out_fvu(run, params, test)) < 0.1
+    inputs = report.read_json(tmp_path / "rewards" / "inputs.json")
+    assert ("start" in inputs) != own
 
 
 def test_digits_from_training_to_the_page(tmp_path, monkeypatch):

@@ -9,9 +9,11 @@ from configs import maze2d as configs
 from diffreward.diffusion import posterior_mean
 from diffreward.learn import (
     SOURCES,
+    RecordedEnergy,
     RecordedState,
     RewardModel,
     alignment,
+    distillation,
     energy_reward,
     noise,
     noise_at,
@@ -19,7 +21,7 @@ from diffreward.learn import (
     reward_task,
 )
 from diffreward.learn.noise import Noised
-from diffreward.networks import EnergyDenoiser, TrajectoryMLP
+from diffreward.networks import EnergyDenoiser, ResidualEnergy, TrajectoryMLP
 from diffreward.reward import (
     OBJECTIVES,
     PAPER,
@@ -137,6 +139,23 @@ def test_alignment_on_a_recorded_state_is_alignment_with_the_models(objective, k
     task = record_task(reward, SHAPE, 4)
     drawn, _ = task.loss(PARAMS, None, key, task.draw(data, key))
     np.testing.assert_allclose(drawn, wanted, rtol=1e-4)
+
+
+def test_distilling_a_recorded_state_is_distilling_the_model(key):
+    student = EnergyDenoiser(TrajectoryMLP(8, 1))
+    params = student.init(jax.random.key(1), jnp.zeros(SHAPE), jnp.int32(0))
+    x_t, t = normals(4, 1, *SHAPE), jnp.array([5])
+    base, expert = (f(x_t[0], t[0]) for f in PAIR[:2])
+    state = RecordedState(x_t[0], t[0], base, expert - base)
+    energy = RecordedEnergy(student, SCHEDULE)
+    found, sums = energy.record_loss(params, state)
+    noised = Noised(x_t, t, x_t)
+    wanted, metrics = distillation(student, params, PAIR.base, SCHEDULE, noised)
+    np.testing.assert_allclose(found, wanted, rtol=1e-4)
+    np.testing.assert_allclose(sums["residual"] / sums["signal"], metrics["fvu"], rtol=1e-4)
+    reward = RewardModel(ResidualEnergy(student.net), SCHEDULE, SCORE)
+    task = record_task(reward, SHAPE, 4, start=params)
+    assert task.init(key)["energy"] is params
 
 
 VALUES = {"base": 1.0, "expert": 2.0, "base_at_expert": 3.0, "expert_at_base": 4.0}

@@ -9,12 +9,14 @@ from diffreward.learn.align import (
 )
 from diffreward.learn.baselines import classification, preference, regression
 from diffreward.learn.denoise import Denoiser, batch_loss, denoising_task, init
-from diffreward.learn.distil import distillation, distillation_task
+from diffreward.learn.distil import distillation, distillation_loss, distillation_task
 from diffreward.learn.noise import Noised, draw_noise, equal_parts, noise, noise_at, rows
 from diffreward.learn.records import (
     LatentRewardModel,
+    RecordedEnergy,
     RecordedReward,
     RecordedState,
+    RecordLoss,
     record_task,
 )
 
@@ -23,6 +25,8 @@ __all__ = [
     "Denoiser",
     "LatentRewardModel",
     "Noised",
+    "RecordLoss",
+    "RecordedEnergy",
     "RecordedReward",
     "RecordedState",
     "RewardModel",
@@ -31,6 +35,7 @@ __all__ = [
     "classification",
     "denoising_task",
     "distillation",
+    "distillation_loss",
     "distillation_task",
     "draw_noise",
     "energy_reward",

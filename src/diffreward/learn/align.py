@@ -144,9 +144,7 @@ def reward_task(
         return equal_parts(of_set, names, key, batch_size)
 
     def first(key: PRNGKey) -> Params:
-        if start is None:
-            return init(reward.network, model.shape, key)
-        return reward.network.starting_at(start)
+        return init(reward.network, model.shape, key, start=start)
 
     return Task(init=first, loss=loss, draw=batch)
 

@@ -64,8 +64,19 @@ class Denoiser(NamedTuple):
         return Pair(self.eps_fn(base), self.of_expert.eps_fn(expert), self.schedule)
 
 
-def init(network: Any, shape: tuple[int, ...], key: PRNGKey, *context: Array) -> Params:
-    """Parameters of a network of (x, t), for samples of a shape."""
+def init(
+    network: Any,
+    shape: tuple[int, ...],
+    key: PRNGKey,
+    *context: Array,
+    start: Params | None = None,
+) -> Params:
+    """Parameters of a network of (x, t), for samples of a shape.
+
+    A :class:`diffreward.networks.ResidualEnergy` may start at the energy ``start``.
+    """
+    if start is not None:
+        return network.starting_at(start)
     return network.init(key, jnp.zeros(shape), jnp.zeros((), jnp.int32), *context)
 
 

@@ -17,7 +17,32 @@ from diffreward.learn.noise import Noised, noise
 from diffreward.networks import EnergyDenoiser, apply
 from diffreward.reward import unexplained
 from diffreward.train import Task
-from diffreward.types import AnyArray, EpsFn, Metrics, Params, PRNGKey, Scalar
+from diffreward.types import AnyArray, EpsFn, Metrics, Params, PRNGKey, Sample, Scalar, Step
+
+
+def distillation_loss(
+    student: EnergyDenoiser,
+    params: Params,
+    schedule: Schedule,
+    x_t: Sample,
+    t: Step,
+    eps: Sample,
+    mask: Bool[AnyArray, "..."] | None = None,
+) -> tuple[Scalar, Metrics]:
+    """Error of the energy's x_0 at one state, where a model predicted the noise ``eps``.
+
+    Returns:
+        The error per entry, and the sums ``residual`` and ``signal`` of its share.
+    """
+    wanted = from_eps(schedule, "x_0", x_t, t, eps)
+    counted = jnp.ones(x_t.shape) if mask is None else mask.astype(x_t.dtype)
+    error = jnp.square(apply(student, params, x_t, t) - wanted) * counted
+    weight = 1 / jnp.square(schedule.sigma[t])
+    sums = {
+        "residual": weight * error.sum(),
+        "signal": weight * jnp.sum(jnp.square(wanted) * counted),
+    }
+    return sums["residual"] / jnp.maximum(counted.sum(), 1), sums
 
 
 def distillation(
@@ -43,15 +68,8 @@ def distillation(
     """
 
     def one(x_t: Array, t: Array, mask: Any) -> tuple[Scalar, Metrics]:
-        wanted = from_eps(schedule, "x_0", x_t, t, eps_fn(x_t, t))
-        counted = jnp.ones(x_t.shape) if mask is None else mask.astype(x_t.dtype)
-        error = jnp.square(apply(student, params, x_t, t) - wanted) * counted
-        weight = 1 / jnp.square(schedule.sigma[t])
-        sums = {
-            "residual": weight * error.sum(),
-            "signal": weight * jnp.sum(jnp.square(wanted) * counted),
-        }
-        return sums["residual"] / jnp.maximum(counted.sum(), 1), sums
+        eps = eps_fn(x_t, t)
+        return distillation_loss(student, params, schedule, x_t, t, eps, mask)
 
     axes = (0, 0, None if mask is None else 0)
     value, metrics = jax.vmap(one, axes)(noised.x_t, noised.t, mask)

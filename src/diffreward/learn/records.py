@@ -10,9 +10,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from diffreward.diffusion import draw_levels
+from diffreward.diffusion import Schedule, draw_levels
 from diffreward.learn.denoise import init
-from diffreward.networks import apply
+from diffreward.learn.distil import distillation_loss
+from diffreward.networks import EnergyDenoiser, apply
 from diffreward.reward import (
     LatentStandards,
     align_latents,
@@ -59,41 +60,62 @@ class LatentRewardModel(NamedTuple):
         return lambda x, t: apply(self.network, params, x, t, *context)
 
 
+class RecordedEnergy(NamedTuple):
+    """An energy without its parameters, that recorded predictions of a base become."""
+
+    network: EnergyDenoiser
+    schedule: Schedule
+
+    def record_loss(self, params: Params, at: RecordedState) -> tuple[Scalar, Metrics]:
+        """Error of its x_0 against the base's at one recorded state."""
+        state = (at.x_t, at.t, at.base)
+        return distillation_loss(self.network, params, self.schedule, *state)
+
+
 @runtime_checkable
-class RecordedReward(Protocol):
-    """What records are aligned with: :class:`RewardModel`, :class:`LatentRewardModel`."""
+class RecordLoss(Protocol):
+    """What is trained on records."""
 
     @property
     def network(self) -> Any:
-        """Linen module of ``(x, t, *context)``."""
+        """Module of ``(x, t, *context)``."""
         ...
+
+    def record_loss(self, params: Params, at: RecordedState) -> tuple[Scalar, Metrics]:
+        """Loss at one recorded state, and its sums ``residual`` and ``signal``."""
+        ...
+
+
+@runtime_checkable
+class RecordedReward(RecordLoss, Protocol):
+    """What records are aligned with: :class:`RewardModel`, :class:`LatentRewardModel`."""
 
     def reward_fn(self, params: Params, *context: Array) -> RewardFn:
         """Reward of a noised sample."""
         ...
 
-    def record_loss(self, params: Params, at: RecordedState) -> tuple[Scalar, Metrics]:
-        """Alignment at one recorded state."""
-        ...
-
 
 def record_task(
-    reward: RecordedReward,
+    model: RecordLoss,
     shape: tuple[int, ...],
     batch_size: int,
     context: tuple[Array, ...] = (),
+    start: Params | None = None,
 ) -> Task:
-    """Aligns a reward with recorded outputs of a pair, one state of a chain per example.
+    """Trains on recorded outputs of a pair, one state of a chain per example.
+
+    A reward is aligned with them, an energy (:class:`RecordedEnergy`) becomes the base's.
 
     ``data`` holds the fields of :class:`RecordedState`: per chain ``x_t``, ``base`` and
     ``difference``, (chains, levels, *shape); the levels ``t``, (levels,); and the arrays
-    of ``context``, (chains, ...). The argument ``context`` is one chain's, for its shapes.
+    of ``context``, (chains, ...). The argument ``context`` is one chain's, for its shapes;
+    ``start`` are parameters of an energy that a :class:`ResidualEnergy` starts at.
     """
     names = ("x_t", "base", "difference")
 
     def loss(params: Params, frozen: Any, key: PRNGKey, batch: Any) -> tuple:
         del frozen, key
-        value, metrics = jax.vmap(lambda at: reward.record_loss(params, at))(batch)
+        value, metrics = jax.vmap(lambda at: model.record_loss(params, at))(batch)
         return value.mean(), {"fvu": unexplained(metrics)}
 
     def batch(data: Any, key: PRNGKey) -> Any:
@@ -105,6 +127,7 @@ def record_task(
         context = jax.tree.map(lambda c: c[i], data["context"])
         return RecordedState(t=data["t"][j], context=context, **rows)
 
-    return Task(
-        init=lambda key: init(reward.network, shape, key, *context), loss=loss, draw=batch
-    )
+    def first(key: PRNGKey) -> Params:
+        return init(model.network, shape, key, *context, start=start)
+
+    return Task(init=first, loss=loss, draw=batch)
