@@ -50,6 +50,8 @@ def training(*, steps: int, batch_size: int, learning_rate: float) -> ConfigDict
     t.warmup = 0
     t.clip_norm = 1.0  # global gradient norm; 0 for none
     t.clip_value = 0.0  # per entry; 0 for none
+    t.clip_weights = 0.0  # of the network, after every update; 0 for none
+    t.l2 = 0.0  # factor of the sum of squares of all parameters
     t.ema_decay = 0.998
     t.accumulate = 1  # microbatches per step
     t.bfloat16 = False

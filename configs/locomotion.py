@@ -14,7 +14,10 @@ Switches after the colon, in any order:
             (learning rate of the rewards times 5, by 5), clipped (their gradients clipped
             per entry, as in the published sweep), scratch-expert (an expert that did not
             start at the base), unet-expert (one of another network, and no gradient of
-            an energy), no-energy (as that, and the base is no gradient either)
+            an energy), no-energy (as that, and the base is no gradient either),
+            clipped-weights, l2 (of the rewards of the published loss, as swept), noised
+            (a base of data in fixed noise), short-base (a tenth of its steps), grid (last
+            levels and scales of the published guidance, as swept)
 
 Any key below can be overridden: ``--config.rewards.steps=4000``.
 """
@@ -39,6 +42,11 @@ STUDIES = (
     "scratch-expert",
     "unet-expert",
     "no-energy",
+    "clipped-weights",
+    "l2",
+    "noised",
+    "short-base",
+    "grid",
 )
 
 
@@ -101,6 +109,7 @@ def get_config(argument: str = "hopper") -> ConfigDict:
     d.folder = ""  # where d4rl and minari files lie; empty: their usual cache
     d.transitions = 150_000  # to collect, per dataset
     d.limit = 0  # use only the first so many transitions; 0: all
+    d.base_noise = 0.0  # fixed and Gaussian, in deviations, on what the base learns from
     d.processes = 2
 
     c.model = m = ConfigDict()
@@ -173,6 +182,7 @@ def get_config(argument: str = "hopper") -> ConfigDict:
     e.candidates = 0  # plans per step of the row "best-of-n"; 0: no such row
     e.num_evaluations = 5  # network evaluations per plan by DDIM; 0: every level
     e.paper_scale, e.paper_t_stop = own.paper_scale, own.paper_t_stop
+    e.paper_t_stops = ()  # last levels to choose from; (): 0 and paper_t_stop
     e.paper_stop_below = False  # end an episode at a return of -50, as published
     e.windows = 256  # held-out windows per class, for FVU and AUROC
     e.films = 1  # episodes per method to record
@@ -211,6 +221,18 @@ def _study(c: ConfigDict, study: str) -> None:
     elif study == "clipped":
         for r in rewards:
             r.clip_value = 0.2
+    elif study == "clipped-weights":
+        c.paper_rewards.clip_weights = 3.0
+    elif study == "l2":
+        c.paper_rewards.l2 = 2e-4
+    elif study == "noised":
+        c.data.base_noise = 0.5
+    elif study == "short-base":
+        c.base.steps = max(c.base.steps // 10, 1)
+    elif study == "grid":
+        swept = (0, 1, 2, 5, 8, 10)
+        c.evaluation.paper_t_stops = tuple(t for t in swept if t < c.model.num_steps)
+        c.evaluation.scales = (0.01, 0.1, 0.2, 0.3, 0.4, 0.5, 1.0)
 
 
 def _stages(c: ConfigDict) -> tuple[ConfigDict, ...]:

@@ -139,4 +139,6 @@ def optimiser(config: ConfigDict) -> Any:
         schedule=config.schedule,
         clip_norm=config.clip_norm or None,
         clip_value=config.clip_value or None,
+        clip_weights=config.clip_weights or None,
+        l2=config.l2,
     )

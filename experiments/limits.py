@@ -21,6 +21,8 @@ TRAINING = {
     "devices": 0,
     "clip_norm": 0,
     "clip_value": 0,
+    "clip_weights": 0,
+    "l2": 0,
 }
 """Least values of every training section."""
 NETWORK = {"width": 1, "depth": 1, "time_width": 0}
@@ -100,6 +102,25 @@ def check_scales(scales: Any, name: str = "evaluation.scales") -> None:
         raise ValueError(f"{name} is {scales!r}; write numbers, such as (0.5, 1.0)")
 
 
+def check_levels(levels: Any, num_steps: int, name: str) -> None:
+    """Refuses anything but noise levels of a model, or none at all."""
+    inside = lambda t: _is_whole(t) and 0 <= t < num_steps
+    if not isinstance(levels, tuple | list) or not all(map(inside, levels)):
+        raise ValueError(
+            f"{name} is {levels!r}; write levels from 0 to {num_steps - 1}, such as (0, 2)"
+        )
+
+
+def check_held(section: ConfigDict, name: str) -> None:
+    """Refuses penalties of weights for a reward that holds the base's energy still."""
+    for key in ("clip_weights", "l2"):
+        if section.get("network") == "residual" and section[key]:
+            raise ValueError(
+                f"{name}.{key} would move the base's energy, which network='residual' "
+                f"holds still; set {name}.{key}=0 or use another network"
+            )
+
+
 def check_network(section: ConfigDict, name: str) -> None:
     """Refuses a denoiser's network without width, depth or sizes."""
     at_least(section, name, **NETWORK)
@@ -147,6 +168,7 @@ def check_training(config: ConfigDict, *names: str) -> None:
         if "seeds" in section.to_dict():
             at_least(section, name, **REWARD)
         positive(section, name, "learning_rate")
+        check_held(section, name)
         if not 0 <= section.ema_decay < 1:
             raise ValueError(
                 f"{name}.ema_decay is {section.ema_decay}; use a number in [0, 1)"

@@ -55,6 +55,8 @@ def train_stage(
     """Trains one stage from where it stands; returns averaged parameters on the host."""
     # How often a run is written and on how many devices it runs is no setting.
     free = ("checkpoint_every", "devices")
+    # Stages that were trained before there were such penalties had none.
+    free += tuple(k for k in ("clip_weights", "l2") if not config[k])
     asked = {k: v for k, v in config.to_dict().items() if k not in free}
     settings = {
         **settings,

@@ -92,6 +92,11 @@ def test_studies_change_what_they_say():
     assert get("high-rate").rewards.learning_rate == pytest.approx(5 * rate)
     assert get("low-rate").paper_rewards.learning_rate < get("none").rewards.learning_rate
     assert get("clipped").rewards.clip_value > get("none").rewards.clip_value == 0
+    assert get("clipped-weights").paper_rewards.clip_weights == 3
+    assert get("l2").paper_rewards.l2 == pytest.approx(2e-4)
+    assert get("noised").data.base_noise == pytest.approx(0.5)
+    assert get("short-base").base.steps == get("none").base.steps // 10
+    assert get("grid").evaluation.paper_t_stops == (0, 1, 2, 5, 8, 10)
 
 
 @pytest.mark.parametrize("module", [maze2d, locomotion, collect])

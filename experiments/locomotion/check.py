@@ -40,7 +40,7 @@ def check(config: ConfigDict) -> None:
     limits.at_least(config.discriminator, "discriminator", batch_size=2)
     limits.shares(config.value, "value", "discount")
     check_evaluation(config)
-    limits.at_least(config.data, "data", transitions=1, limit=0, processes=0)
+    limits.at_least(config.data, "data", transitions=1, limit=0, processes=0, base_noise=0)
     for name in ("base", "expert"):
         check_source(config, name)
     d.make_locomotion(config.task).close()
@@ -64,6 +64,7 @@ def check_evaluation(config: ConfigDict) -> None:
         )
     limits.check_scales(e.scales)
     limits.finite(e, "evaluation", "paper_scale")
+    limits.check_levels(e.paper_t_stops, config.model.num_steps, "evaluation.paper_t_stops")
     if e.num_evaluations > config.model.num_steps:
         raise ValueError(
             f"evaluation.num_evaluations={e.num_evaluations} is more than the "

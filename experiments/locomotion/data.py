@@ -26,7 +26,8 @@ def make_data(run: Run) -> None:
     """Collects or finds both datasets and writes down what they are."""
     config, folder, section = run.config, run.workdir / "data", run.config.data
     # How many processes share the work changes no byte of it.
-    asked = {k: v for k, v in section.to_dict().items() if k not in ("processes", "folder")}
+    free = ("processes", "folder", "base_noise")
+    asked = {k: v for k, v in section.to_dict().items() if k not in free}
     settings = {"task": config.task, "seed": config.seed, "data": asked}
     kinds = {name: d.parse_source(section[name]) for name in ("base", "expert")}
     ready: dict[str, d.Episodes] = {}
@@ -134,7 +135,31 @@ def prepare(run: Run) -> Prepared:
         return {split: d.select(episodes, index) for split, index in parts.items()}
 
     base, expert = by_split("base"), by_split("expert")
-    return Prepared(d.fit_gaussian(d.transitions(base["train"])), base, expert)
+    normaliser = d.fit_gaussian(d.transitions(base["train"]))
+    return Prepared(normaliser, base, expert)
+
+
+def noised(run: Run, prepared: Prepared, split: str) -> d.Episodes:
+    """What the base learns from: its data in fixed noise, if a study asks for some.
+
+    Clipped at 5 deviations, as in the published sweep; every entry of the data keeps its
+    noise for the whole of the training.
+    """
+    episodes, level = prepared.base[split], run.config.data.base_noise
+    if not level:
+        return episodes
+    rng = np.random.default_rng([run.config.seed, d.SPLITS.index(split)])
+    acts = episodes.actions.shape[1]
+
+    def added(x: np.ndarray, scale: np.ndarray) -> np.ndarray:
+        noise = np.clip(rng.normal(size=x.shape), -5, 5) * level * scale
+        return (x + noise).astype(x.dtype)
+
+    scale = np.asarray(prepared.normaliser.scale)
+    return episodes._replace(
+        actions=added(episodes.actions, scale[:acts]),
+        observations=added(episodes.observations, scale[acts:]),
+    )
 
 
 def windows(run: Run, normaliser: d.Normaliser, episodes: d.Episodes) -> d.Windows:

@@ -40,5 +40,5 @@ class Trained(NamedTuple):
     expert: Params
     rewards: dict[str, Params]
     """By the name of their section."""
-    discriminator: Params
-    value: Params
+    baselines: dict[str, Params]
+    """By the name of their section; those whose rows are asked for."""

@@ -41,6 +41,11 @@ PUBLISHED: dict[str, Any] = {"space": "input", "scale_by_variance": False}
 """Guidance as published: the reward has the variance of a step absorbed."""
 
 
+def wanted(run: Run) -> set[str]:
+    """Rows that a run is asked for, whether or not its pair has them."""
+    return {*NEEDED, *(run.config.evaluation.rows or MEANING.keys() - set(ON_REQUEST))}
+
+
 class Method(NamedTuple):
     """One way to act: its models, and how its guidance is set."""
 
@@ -115,6 +120,7 @@ def methods(run: Run, trained: Trained) -> dict[str, Method]:
     score = steered(learned.reward_fn)
     published = steered(run.rewards["paper_rewards"].reward_fn, **PUBLISHED)
     known = {"scale": e.paper_scale, "t_stops": (e.paper_t_stop,)}
+    asked = wanted(run)
     rows = {
         "unsteered": Method(alone, [base], 0.0),
         "expert": Method(expert_alone if model.expert else alone, [expert], 0.0),
@@ -125,19 +131,18 @@ def methods(run: Run, trained: Trained) -> dict[str, Method]:
             published,
             seeds(trained.rewards["paper_rewards"]),
             None,
-            tuple(sorted({0, e.paper_t_stop})),
+            e.paper_t_stops or tuple(sorted({0, e.paper_t_stop})),
         ),
         "means-exact": Method(by_means, [(base, expert)], **known),
-        "discriminator": Method(
-            steered(scalar(run.discriminator)), seeds(trained.discriminator), None
-        ),
-        "value": Method(steered(scalar(run.value)), seeds(trained.value), None),
     }
+    for name, network in (("discriminator", run.discriminator), ("value", run.value)):
+        if name in asked:
+            params = seeds(trained.baselines[name])
+            rows[name] = Method(steered(scalar(network)), params, None)
     if e.candidates > 1:
         best = lambda params: learned.reward_fn(params[1])
         unguided = lambda params, scale, t_stop: alone(params[0], scale, t_stop)
         rows["best-of-n"] = Method(unguided, aligned, 0.0, rank_by=best)
     if isinstance(model.network, EnergyDenoiser) and model.expert is None:
         rows["energies"] = Method(by_energies, [(base, expert)], 1.0)
-    wanted = {*NEEDED, *(e.rows or rows.keys() - set(ON_REQUEST))}
-    return {name: method for name, method in rows.items() if name in wanted}
+    return {name: method for name, method in rows.items() if name in asked}

@@ -20,7 +20,8 @@ from experiments.locomotion.check import check
 from experiments.locomotion.data import Prepared, blank_windows, make_data, prepare
 from experiments.locomotion.evaluate import evaluate
 from experiments.locomotion.record import REWARDS, Run, Trained
-from experiments.locomotion.training import discriminator_task, train_all
+from experiments.locomotion.rows import wanted
+from experiments.locomotion.training import BASELINES, discriminator_task, train_all
 
 
 def main(config: ConfigDict, workdir: Path) -> dict[str, Any]:
@@ -74,8 +75,9 @@ def announce(run: Run) -> None:
         section = config[name]
         each = cost.reward_cost(section, run.denoiser, one, section.seeds)
         rows.append((name, section, section.seeds, each))
-    both, seeds = {"base": one, "expert": one}, config.discriminator.seeds
-    add("discriminator", discriminator_task(run), both, seeds)
+    if "discriminator" in wanted(run):
+        both, seeds = {"base": one, "expert": one}, config.discriminator.seeds
+        add("discriminator", discriminator_task(run), both, seeds)
     row_bytes = 8 * run.denoiser.shape[1]
     cost.print_plan(rows, data_bytes=row_bytes * config.data.transitions)
 
@@ -83,7 +85,8 @@ def announce(run: Run) -> None:
 def evaluate_stage(run: Run, prepared: Prepared, trained: Trained) -> dict[str, Any]:
     """Rollouts and measurements of all that was trained; returns their report."""
     config, folder = run.config, run.workdir / "evaluation"
-    names = ["data", "expert", *run.rewards, "discriminator", "value", "base"]
+    names = ["data", "expert", *run.rewards, "base"]
+    names += [name for name in BASELINES if name in wanted(run)]
     names += ["other_base"] if config.other_base else []
     settings = {"evaluation": config.evaluation.to_dict(), "seed": config.seed}
     if not report.open_stage(folder, settings, run.digests(*names)):

@@ -8,8 +8,15 @@ from diffreward import train
 from diffreward.learn import denoising_task
 from diffreward.types import Params
 from experiments import baselines, samples, stages, validation
-from experiments.locomotion.data import Prepared, both_windows, first_states, windows
+from experiments.locomotion.data import (
+    Prepared,
+    both_windows,
+    first_states,
+    noised,
+    windows,
+)
 from experiments.locomotion.record import Run, Trained
+from experiments.locomotion.rows import wanted
 
 
 def train_all(run: Run, prepared: Prepared) -> Trained:
@@ -23,8 +30,11 @@ def train_all(run: Run, prepared: Prepared) -> Trained:
         rewards={
             name: train_rewards(run, prepared, base, expert, name) for name in run.rewards
         },
-        discriminator=train_discriminator(run, prepared),
-        value=train_value(run, prepared),
+        baselines={
+            name: BASELINES[name](run, prepared)
+            for name in BASELINES
+            if name in wanted(run)
+        },
     )
     if not run.config.other_base:
         return trained
@@ -36,12 +46,13 @@ def train_all(run: Run, prepared: Prepared) -> Trained:
 def train_base(run: Run, prepared: Prepared, name: str, seed: int) -> Params:
     """Trains a base Diffuser; returns its averaged parameters."""
     model, section = run.denoiser, run.config.base
-    cut = lambda split: windows(run, prepared.normaliser, prepared.base[split])
+    cut = lambda split: windows(run, prepared.normaliser, noised(run, prepared, split))
+    level = run.config.data.base_noise
     return stages.train_stage(
         run.workdir / name,
         denoising_task(model, section.batch_size),
         section,
-        settings=_settings(run),
+        settings=_settings(run) | ({"noise": level} if level else {}),
         inputs=run.digests("data"),
         data=cut("train"),
         seed=seed,
@@ -143,6 +154,10 @@ def train_value(run: Run, prepared: Prepared) -> Params:
         seed=run.config.seed + 4,
         evaluate=validation.held_out_metrics(task, windows(run, normaliser, base["val"])),
     )
+
+
+BASELINES = {"discriminator": train_discriminator, "value": train_value}
+"""Rows that are trained on the data and not on the models, by their section."""
 
 
 def _settings(run: Run, expert: bool = False) -> dict:

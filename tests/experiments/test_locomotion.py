@@ -15,6 +15,7 @@ from diffreward.diffusion import from_eps, posterior_mean
 from diffreward.report import StaleRunError
 from experiments import report as collect
 from experiments.locomotion import run as locomotion
+from experiments.locomotion.data import noised, prepare
 from experiments.locomotion.rollouts import VALIDATION, choose_guidance
 from experiments.locomotion.rows import MEANING, Method, difference_of_means
 from tests.data.test_locomotion import policy
@@ -237,6 +238,31 @@ def test_data_of_another_task_are_refused_before_training(config, tmp_path):
     with pytest.raises(ValueError, match="walker2d has 17 and 6; this looks like hopper"):
         locomotion.main(other, tmp_path)
     assert not (tmp_path / "base").exists()
+
+
+def test_the_noise_of_a_study_is_fixed_and_the_bases_alone(run, config):
+    other = config.copy_and_resolve_references()
+    with other.unlocked():
+        other.data.base_noise = 0.5
+    plain, noisy = (locomotion.build(c, run[0]) for c in (config, other))
+    prepared = prepare(plain)
+    assert noised(plain, prepared, "train") is prepared.base["train"]
+    clean, found = prepared.base["train"], noised(noisy, prepared, "train")
+    acts, scale = clean.actions.shape[1], prepared.normaliser.scale
+    for x, y, size in (
+        (clean.actions, found.actions, scale[:acts]),
+        (clean.observations, found.observations, scale[acts:]),
+    ):
+        added = (y - x) / size
+        np.testing.assert_allclose(added.std(0), 0.5, rtol=0.15)
+        assert np.abs(added).max() < 0.5 * 5.01
+    again = noised(noisy, prepared, "train")
+    np.testing.assert_array_equal(again.observations, found.observations)
+    assert not np.array_equal(
+        noised(noisy, prepared, "val").actions[:20], found.actions[:20]
+    )
+    # What rewards and measurements read stays as it was.
+    np.testing.assert_array_equal(prepare(noisy).base["train"].actions, clean.actions)
 
 
 def test_limits_keep_whole_episodes(config):

@@ -52,6 +52,22 @@ def test_adamw_against_numpy():
     toy.assert_close(params, expected)
 
 
+def test_l2_is_added_to_the_gradient_and_weights_stay_within_their_limit():
+    tx = make_optimiser(
+        1.0, steps=1, clip_value=0.5, clip_weights=1.0, l2=0.1, b1=0.0, b2=0.0, eps=1.0
+    )
+    params = jnp.array([0.5, -0.9, 3.0, 0.0])
+    gradient = jnp.array([4.0, 4.0, 0.0, 0.1])
+    updates, _ = update(tx, gradient, tx.init(params), params)
+    # d/dw of l2 w^2 is 2 l2 w, beside the gradient that was clipped before.
+    whole = np.clip(gradient, -0.5, 0.5) + 0.2 * np.asarray(params)
+    wanted = np.asarray(params) - whole / (np.abs(whole) + 1)
+    assert wanted[1] < -1  # both are held at their limits
+    assert wanted[2] > 1
+    found = np.asarray(params + updates)
+    np.testing.assert_allclose(found, np.clip(wanted, -1, 1), rtol=1e-6)
+
+
 def test_clip_value_is_entrywise():
     # With b1 = b2 = 0 and a large eps, Adam's update is -rate * g / (|g| + eps).
     tx = make_optimiser(1.0, steps=1, clip_value=0.5, b1=0.0, b2=0.0, eps=1.0)

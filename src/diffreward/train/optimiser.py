@@ -46,6 +46,8 @@ def make_optimiser(
     schedule: str = "constant",
     clip_norm: float | None = None,
     clip_value: float | None = None,
+    clip_weights: float | None = None,
+    l2: float = 0.0,
     weight_decay: float = 0.0,
     b1: float = 0.9,
     b2: float = 0.999,
@@ -60,6 +62,9 @@ def make_optimiser(
         schedule: ``constant`` or ``cosine``.
         clip_norm: largest global gradient norm, applied first.
         clip_value: largest absolute gradient entry.
+        clip_weights: largest absolute parameter, after every update.
+        l2: factor of the sum of squares of all parameters, added to the loss (after the
+            gradients are clipped).
         weight_decay: decay of arrays of two or more axes; biases and scales keep none.
         b1: decay of the first moment.
         b2: decay of the second moment.
@@ -71,14 +76,30 @@ def make_optimiser(
     rate = learning_rate_schedule(
         learning_rate, steps=steps, warmup=warmup, schedule=schedule
     )
-    parts = [optax.scale_by_adam(b1=b1, b2=b2, eps=eps)]
-    if clip_value is not None:
-        parts.insert(0, optax.clip(clip_value))
+    parts = []
     if clip_norm is not None:
-        parts.insert(0, optax.clip_by_global_norm(clip_norm))
+        parts.append(optax.clip_by_global_norm(clip_norm))
+    if clip_value is not None:
+        parts.append(optax.clip(clip_value))
+    if l2:
+        parts.append(optax.add_decayed_weights(2 * l2))
+    parts.append(optax.scale_by_adam(b1=b1, b2=b2, eps=eps))
     if weight_decay:
         parts.append(optax.add_decayed_weights(weight_decay, mask=_matrices))
-    return optax.chain(*parts, optax.scale_by_learning_rate(rate))
+    parts.append(optax.scale_by_learning_rate(rate))
+    if clip_weights is not None:
+        parts.append(_clip_weights(clip_weights))
+    return optax.chain(*parts)
+
+
+def _clip_weights(limit: float) -> optax.GradientTransformation:
+    def within(update: jax.Array, param: jax.Array) -> jax.Array:
+        return jnp.clip(param + update, -limit, limit) - param
+
+    def updates(updates: Params, params: Params | None) -> Params:
+        return jax.tree.map(within, updates, params)
+
+    return optax.stateless(updates)
 
 
 def _matrices(params: Params) -> Params:
