@@ -16,6 +16,7 @@ from diffreward.report import Markup, interval, markdown
 from diffreward.text import say
 from experiments import launch, limits
 from experiments.locomotion import run as locomotion
+from experiments.locomotion.page import guidance
 
 FIRST = "none"
 """The study that changes nothing; the others are compared with it."""
@@ -134,7 +135,6 @@ def page(config: ConfigDict, found: dict[str, Any]) -> str:
         methods, reward = result["methods"], result["rewards"]["rewards"]
         score = lambda name: f"{methods[name]['score'][0]:.1f}" if name in methods else ""
         means = methods.get("means")
-        stop = f", t >= {means['t_stop']}" if means and means["t_stop"] else ""
         return (
             study,
             Markup(MEANING[study]),
@@ -145,7 +145,7 @@ def page(config: ConfigDict, found: dict[str, Any]) -> str:
             score("score"),
             interval(methods["score"]["gap_closure"]),
             score("means"),
-            f"{means['scale']:g}{stop}" if means else "",
+            guidance("means", means) if means else "",
             score("means-exact"),
         )
 
@@ -170,7 +170,8 @@ def grid(tried: list[tuple[float, float, float]]) -> str:
     levels, scales = (sorted({row[i] for row in tried}) for i in (0, 1))
     value = {(level, scale): mean for level, scale, mean in tried}
     lines = [
-        (f"t >= {level:g}", *(f"{value[level, s]:.0f}" for s in scales)) for level in levels
+        (Markup(f"t >= {level:g}"), *(f"{value[level, s]:.0f}" for s in scales))
+        for level in levels
     ]
     table = markdown(("guided levels", *(f"scale {s:g}" for s in scales)), lines)
     return f"""

@@ -127,18 +127,18 @@ def check_network(section: ConfigDict, name: str) -> None:
     check_sizes(section, name, "dim_mults")
 
 
-def check_model(section: ConfigDict) -> None:
+def check_model(section: ConfigDict, name: str = "model") -> None:
     """Refuses a ``model`` section without steps, levels, width or a valid condition."""
-    at_least(section, "model", horizon=1, num_steps=1, clip=0, action_weight=0)
-    check_network(section, "model")
+    at_least(section, name, horizon=1, num_steps=1, clip=0, action_weight=0)
+    check_network(section, name)
     if not all(map(_is_whole, section.pinned)):
         raise ValueError(
-            f"model.pinned is {section.pinned!r}; write steps, such as (0, -1)"
+            f"{name}.pinned is {section.pinned!r}; write steps, such as (0, -1)"
         )
     outside = [p for p in section.pinned if not -section.horizon <= p < section.horizon]
     if outside:
         raise ValueError(
-            f"model.pinned: step {outside[0]} is outside of a horizon of {section.horizon}"
+            f"{name}.pinned: step {outside[0]} is outside of a horizon of {section.horizon}"
         )
 
 
@@ -152,18 +152,20 @@ def check_window(section: ConfigDict, name: str, horizon: int) -> None:
         )
 
 
-def check_training(config: ConfigDict, *names: str) -> None:
+def check_training(config: ConfigDict, *names: str, prefix: str = "") -> None:
     """Refuses training sections that would fail, or train nothing.
 
     Args:
         config: of the experiment.
         *names: of the sections, with dots for those inside of others.
+        prefix: of their names, for messages.
 
     Raises:
         ValueError: naming the section, the key and what it may be.
     """
     for name in names:
         section = functools.reduce(getattr, name.split("."), config)
+        name = _label(prefix, name)
         at_least(section, name, **TRAINING)
         if "seeds" in section.to_dict():
             at_least(section, name, **REWARD)

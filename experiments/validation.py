@@ -39,15 +39,24 @@ def denoising_error(
 
 
 def held_out_metrics(
-    task: train.Task, data: Any, frozen: Any = None, members: bool = True
+    task: train.Task,
+    data: Any,
+    frozen: Any = None,
+    members: bool = True,
+    axes: Any = None,
 ) -> Callable[[train.TrainState], dict[str, Any]]:
-    """Loss and metrics of every member on one fixed batch of validation data."""
-    batch = jax.device_get(jax.jit(task.draw)(data, jax.random.key(0)))
-    loss = lambda params: task.loss(params, frozen, jax.random.key(1), batch)
-    measure = jax.jit(jax.vmap(loss) if members else loss)
+    """Loss and metrics of every member on one fixed batch of validation data.
+
+    ``axes`` are those of ``data`` where members have data of their own.
+    """
+    draw = task.draw if axes is None else jax.vmap(task.draw, in_axes=(axes, None))
+    batch = jax.device_get(jax.jit(draw)(data, jax.random.key(0)))
+    loss = lambda params, batch: task.loss(params, frozen, jax.random.key(1), batch)
+    of_members = jax.vmap(loss, in_axes=(0, None if axes is None else 0))
+    measure = jax.jit(of_members if members else loss)
 
     def evaluate(state: train.TrainState) -> dict[str, Any]:
-        loss, others = jax.device_get(measure(jax.device_get(state.ema_params)))
+        loss, others = jax.device_get(measure(jax.device_get(state.ema_params), batch))
         return {"loss": loss, **others}
 
     return evaluate

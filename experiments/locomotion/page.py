@@ -78,7 +78,7 @@ def guidance(name: str, method: dict[str, Any]) -> str:
     if name in UNSCALED:
         return ""
     stop = f", t >= {method['t_stop']}" if method["t_stop"] else ""
-    return f"{method['scale']:g}{stop}"
+    return Markup(f"{method['scale']:g}{stop}")
 
 
 def collected(results: list[dict[str, Any]]) -> str:

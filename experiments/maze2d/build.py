@@ -29,6 +29,13 @@ class Run(NamedTuple):
     """Of whole plans: ranks and steers."""
     window_reward: RewardModel
     """Of short windows: drawn as maps."""
+    data_folder: Path | None = None
+    """Of its data, where they are another run's."""
+
+    def folder(self, stage: str) -> Path:
+        """Where a stage of this run is written."""
+        own = self.workdir / stage
+        return (self.data_folder or own) if stage == "data" else own
 
     @property
     def window(self) -> int:

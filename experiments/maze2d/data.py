@@ -12,7 +12,7 @@ from experiments.maze2d.build import ACT, OBS, Prepared, Run
 
 def make_data(run: Run) -> None:
     """Generates base and expert trajectories in the simulator."""
-    config, folder, section = run.config, run.workdir / "data", run.config.data
+    config, folder, section = run.config, run.folder("data"), run.config.data
     settings = {
         "maze": config.maze,
         "goals": list(config.goals),
@@ -49,7 +49,7 @@ def make_data(run: Run) -> None:
 
 def prepare(run: Run) -> Prepared:
     """Reads the data, splits it by episode and fits the shared normaliser."""
-    config, folder = run.config, run.workdir / "data"
+    config, folder = run.config, run.folder("data")
 
     def by_split(episodes: d.Episodes) -> dict[str, d.Episodes]:
         parts = d.split_episodes(len(episodes.starts), config.seed)

@@ -41,6 +41,13 @@ def first_episodes(run: Run, episodes: d.Episodes) -> d.Episodes:
     return d.select(episodes, np.arange(count))
 
 
+def make_maze_grid(run: Run) -> measures.Grid:
+    """Bins of the whole maze."""
+    rows, columns = run.maze.walls.shape
+    corner = np.array([columns, rows]) / 2
+    return measures.make_grid(-corner, corner, run.config.evaluation.map_bin)
+
+
 def reward_map(
     run: Run,
     normaliser: d.Normaliser,
@@ -60,9 +67,7 @@ def reward_map(
     value = np.asarray(values(x))
     value = np.clip(value, *np.percentile(value, [0.5, 99.5])).repeat(size)
     points = d.unnormalise(normaliser, np.asarray(x))[:, :, ACT : ACT + 2]
-    rows, columns = run.maze.walls.shape
-    corner = np.array([columns, rows]) / 2
-    grid = measures.make_grid(-corner, corner, e.map_bin)
+    grid = make_maze_grid(run)
     raw = measures.value_map(
         grid,
         points.reshape(-1, 2),

@@ -133,14 +133,14 @@ def depends_on(run: Run, *stages: str) -> dict[str, Any]:
     """What a training stage depends on beside its own section: the models, and stages."""
     return {
         "settings": {"model": run.config.model.to_dict()},
-        "inputs": {name: report.stage_digest(run.workdir / name) for name in stages},
+        "inputs": {name: report.stage_digest(run.folder(name)) for name in stages},
     }
 
 
 def measure(run: Run, prepared: Prepared, trained: Trained) -> dict[str, Any]:
     """Evaluates every goal, or reads what was found before."""
     folder = run.workdir / "evaluation"
-    inputs = {n: report.stage_digest(run.workdir / n) for n in ("data", *REWARDS)}
+    inputs = {n: report.stage_digest(run.folder(n)) for n in ("data", *REWARDS)}
     settings = {"evaluation": run.config.evaluation.to_dict()}
     if not report.open_stage(folder, settings, inputs):
         say("evaluation: every goal on held-out data")

@@ -9,6 +9,7 @@ from diffreward.types import Params
 from experiments.maze2d import data
 from experiments.maze2d import run as maze2d
 from experiments.maze2d.build import Prepared, Run
+from experiments.rl.states import States, train_states
 
 
 class Job(NamedTuple):
@@ -34,16 +35,23 @@ class Study(NamedTuple):
     """Its data."""
     window_rewards: Params
     """Stacked: member = goal * seeds + seed."""
+    states: States
+    """Models of its states."""
 
     @property
     def jobs(self) -> list[Job]:
         """The policies, seed by seed: a study that is cut short has a few of each."""
         return [
             Job(goal, kind, seed)
-            for seed in range(self.config.seeds)
+            for seed in seeds(self.config)
             for goal in self.config.goals
             for kind in self.config.rewards
         ]
+
+
+def seeds(config: ConfigDict) -> range:
+    """Of the policies of every goal and form of pay."""
+    return range(config.first_seed, config.first_seed + config.seeds)
 
 
 def build(config: ConfigDict, workdir: Path) -> Study:
@@ -57,4 +65,5 @@ def build(config: ConfigDict, workdir: Path) -> Study:
         base = maze2d.train_base(run, prepared)
         experts = maze2d.train_experts(run, prepared, base)
         rewards = maze2d.train_rewards(run, prepared, base, experts, "window_rewards")
-    return Study(config, workdir, run, prepared, rewards)
+        states = train_states(config, run, prepared)
+    return Study(config, workdir, run, prepared, rewards, states)

@@ -3,9 +3,10 @@
 from configs.common import ConfigDict, choose
 from experiments import limits
 from experiments.maze2d.check import check as check_maze
+from experiments.rl.pay import FORMS
 
-KINDS = ("true", "extracted", "random")
-CREDITS = ("state", "window")
+STATES = ("base", "experts", "start", "rewards", "discriminator")
+"""Training sections of ``states``."""
 
 
 def check(config: ConfigDict) -> None:
@@ -14,24 +15,26 @@ def check(config: ConfigDict) -> None:
     if not config.run:
         raise ValueError("run is empty; name the folder of a maze run")
     limits.check_seed(config.seed)
-    counts = ("seeds", "levels", "episode_steps", "steps", "evaluate_every")
-    limits.at_least(config, "", **dict.fromkeys(counts, 1), evaluation_episodes=1)
+    counts = ("seeds", "window_levels", "episode_steps", "steps", "evaluate_every")
+    limits.at_least(
+        config, "", **dict.fromkeys(counts, 1), evaluation_episodes=1, first_seed=0
+    )
     limits.at_least(
         config.ppo, "ppo", num_envs=1, rollout=1, batch_size=2, epochs=1, entropy=0
     )
     limits.positive(config.ppo, "ppo", "learning_rate")
     limits.shares(config.ppo, "ppo", "gamma", "gae_lambda")
-    if config.levels > config.maze2d.model.num_steps:
+    if config.window_levels > config.maze2d.model.num_steps:
         raise ValueError(
-            f"levels={config.levels} is more than the maze2d.model.num_steps="
+            f"window_levels={config.window_levels} is more than the maze2d.model.num_steps="
             f"{config.maze2d.model.num_steps} levels of the models; use at most as many"
         )
     for name in ("rewards", "goals"):
         if not config[name] or len(set(config[name])) < len(config[name]):
             raise ValueError(f"{name} is {config[name]!r}; name different ones")
     for kind in config.rewards:
-        choose("reward", kind, KINDS)
-    choose("credit", config.credit, CREDITS)
+        choose("reward", kind, FORMS)
+    check_states(config.states)
     if "true" not in config.rewards:
         raise ValueError("rewards must include 'true': returns are shares of its return")
     if missing := set(config.goals) - set(config.maze2d.goals):
@@ -43,3 +46,18 @@ def check(config: ConfigDict) -> None:
                 f"{name}={config[name]} is not a multiple of the {per_update} steps "
                 "between updates; choose one"
             )
+
+
+def check_states(section: ConfigDict) -> None:
+    """Refuses models of states that could not be trained or read."""
+    limits.check_model(section.model, "states.model")
+    if section.model.pinned:
+        raise ValueError(
+            f"states.model.pinned is {section.model.pinned!r}; what is pinned has no "
+            "reward of its own, so leave it empty"
+        )
+    limits.check_training(section, *STATES, prefix="states")
+    levels, most = section.levels, section.model.num_steps
+    limits.check_levels(levels, most, "states.levels")
+    if not levels:
+        raise ValueError("states.levels is empty; name one or more, such as (0,)")

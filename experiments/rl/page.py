@@ -10,14 +10,16 @@ from diffreward import files, report
 from diffreward.report import figures
 from diffreward.report.canvas import EngFormatter
 from diffreward.text import say
-from experiments.rl.build import Job
+from experiments.rl.build import Job, seeds
+from experiments.rl.pay import FORMS
 
 NO_SCALE = "no scale: the true reward taught its own policies nothing"
 COLOURS = {
     "true": figures.EXPERT,
-    "extracted": figures.STEERED,
+    "states": figures.STEERED,
     "random": figures.BASE,
 }
+"""Of forms of pay; the others have the next of the usual ones."""
 
 
 def write(
@@ -43,12 +45,12 @@ def draw_learning(
     fig, axes = figures.grid_of(len(config.goals), len(config.goals), size=3.4)
     for ax, goal in zip(axes, config.goals, strict=True):
         for kind in config.rewards:
-            jobs = [Job(goal, kind, seed) for seed in range(config.seeds)]
+            jobs = [Job(goal, kind, seed) for seed in seeds(config)]
             curves = np.array([records[job]["curve"] for job in jobs])
             steps, values = curves[0, :, 0], curves[:, :, 1]
-            colour = COLOURS[kind]
-            ax.plot(steps, values.mean(0), color=colour, label=kind)
-            ax.fill_between(steps, values.min(0), values.max(0), color=colour, alpha=0.2)
+            (line,) = ax.plot(steps, values.mean(0), color=COLOURS.get(kind), label=kind)
+            spread = values.min(0), values.max(0)
+            ax.fill_between(steps, *spread, color=line.get_color(), alpha=0.2)
         ax.set(xlabel="steps", ylabel="true return", title=f"goal {goal}")
         ax.xaxis.set_major_formatter(EngFormatter(sep=""))
         ax.grid(alpha=0.3)
@@ -61,6 +63,7 @@ def page(config: ConfigDict, result: dict[str, Any]) -> str:
     rows = [
         [
             kind,
+            report.Markup(FORMS[kind].meaning),
             *(report.interval(found["returns"][str(g)], ".1f") for g in config.goals),
             report.interval([100 * v for v in found["share"]], ".1f"),
             report.interval(found["regret"], ".3f") if found["regret"] else NO_SCALE,
@@ -68,7 +71,8 @@ def page(config: ConfigDict, result: dict[str, Any]) -> str:
         for kind, found in result["kinds"].items()
     ]
     header = [
-        "trained on",
+        "paid",
+        "",
         *(f"true return, goal {g}" for g in config.goals),
         "share of the true reward's return, %",
         "regret",

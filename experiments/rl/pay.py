@@ -1,6 +1,10 @@
-"""What a policy is paid: the true reward, the map of an extracted one, or its windows."""
+"""What a policy is paid: the true reward, an extracted one, or what that is compared with.
+
+A form of pay is an entry of ``FORMS``; another one needs no other line.
+"""
 
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +13,8 @@ import numpy as np
 from diffreward import data as d
 from diffreward import measures
 from diffreward.steer import stepwise, wrappers
-from diffreward.types import Params
+from diffreward.types import Params, RewardFn
+from experiments.baselines import scalar_fn
 from experiments.maze2d import maps
 from experiments.maze2d.build import ACT, take
 from experiments.rl.build import Job, Study
@@ -19,24 +24,28 @@ SCALING_WINDOWS = 4096
 SCALING_SEED = 1
 """Of their choice."""
 CREDIT_SEED = 0
-"""Of the noises of a window's value, which is of a clean window here and has none."""
+"""Of the noises of a clean value, of which there are none."""
 
 Pay = Callable[[wrappers.History, np.ndarray], np.ndarray]
 """Rewards (envs,) of the newest step from the history and the true rewards."""
 
 
+class Form(NamedTuple):
+    """One way to pay."""
+
+    meaning: str
+    make: Callable[[Study, Job], Pay]
+    whole_windows: bool = False
+    """Whether nothing is paid before a window of the maze run is complete."""
+
+
 def make_pay(study: Study, job: Job) -> Pay:
     """The reward a policy is paid, with mean 0 and deviation 1 on the base's data.
 
-    The random one is the extracted one's network with fresh parameters, credited to
-    steps in the same way.
+    A shift and a positive factor change no optimum where all episodes are as long.
     """
-    whole_windows = job.kind != "true" and study.config.credit == "window"
-    if job.kind == "true":
-        raw: Pay = lambda history, true: true
-    else:
-        credit = credit_windows if whole_windows else credit_states
-        raw = credit(study, reward_params(study, job))
+    form = FORMS[job.kind]
+    raw = form.make(study, job)
     rows = sample_windows(study)
     history = wrappers.History(rows, np.full(len(rows), study.run.window))
     goal = study.run.maze.goals[job.goal - 1]
@@ -45,19 +54,9 @@ def make_pay(study: Study, job: Job) -> Pay:
 
     def pay(history: wrappers.History, true: np.ndarray) -> np.ndarray:
         paid = (raw(history, true) - shift) / scale
-        return np.where(history.complete, paid, 0.0) if whole_windows else paid
+        return np.where(history.complete, paid, 0.0) if form.whole_windows else paid
 
     return pay
-
-
-def reward_params(study: Study, job: Job) -> Params:
-    """The extracted reward of the job's goal, or a random one of the job's seed."""
-    run = study.run
-    if job.kind == "random":
-        key, x = jax.random.key(job.seed), jnp.zeros(run.model.shape)
-        return run.window_reward.network.init(key, x, jnp.zeros((), jnp.int32))
-    goal = list(run.config.goals).index(job.goal)
-    return take(study.window_rewards, goal * run.config.window_rewards.seeds)
 
 
 def sample_windows(study: Study) -> np.ndarray:
@@ -70,38 +69,109 @@ def sample_windows(study: Study) -> np.ndarray:
     return d.unnormalise(normaliser, np.asarray(x))
 
 
-def credit_states(study: Study, params: Params) -> Pay:
+def pay_truth(study: Study, job: Job) -> Pay:
+    """Pays being near the goal, which no other form is told."""
+    del study, job
+    return lambda history, true: true
+
+
+def pay_states(study: Study, job: Job) -> Pay:
+    """Pays the extracted reward of the state: how much more often the expert is there."""
+    member = goal_index(study, job) * study.states.run.config.rewards.seeds
+    return state_value(study, study.states.run.reward, take(study.states.rewards, member))
+
+
+def pay_random(study: Study, job: Job) -> Pay:
+    """Pays the network of the extracted reward of states with the job's own parameters."""
+    run = study.states.run
+    x, t = jnp.zeros(run.model.shape), jnp.zeros((), jnp.int32)
+    params = run.reward.network.init(jax.random.key(job.seed), x, t)
+    return state_value(study, run.reward, params)
+
+
+def pay_discriminator(study: Study, job: Job) -> Pay:
+    """Pays the logit of a classifier of the two data sets' states."""
+    params = take(study.states.discriminators, goal_index(study, job))
+    network = study.states.discriminator
+    return credit_state(study, scalar_fn(network, params))
+
+
+def state_value(study: Study, reward: Any, params: Params) -> Pay:
+    """Pays a reward network of states."""
+    return credit_state(study, reward.reward_fn(params))
+
+
+def credit_state(study: Study, reward_fn: RewardFn) -> Pay:
+    """Pays every step the value of the state it begins in, without noise."""
+    run, levels = study.states.run, jnp.asarray(study.config.states.levels, jnp.int32)
+    value_fn = stepwise.clean_reward(
+        reward_fn,
+        run.model.schedule,
+        jax.random.key(CREDIT_SEED),
+        levels,
+        num_noises=0,
+    )
+    normaliser = study.states.prepared.normaliser
+    values = jax.jit(jax.vmap(lambda rows: value_fn(d.normalise(normaliser, rows))))
+    horizon = run.model.shape[0]
+    return lambda history, true: np.asarray(values(history.rows[:, -horizon:, ACT:]))
+
+
+def pay_counting(study: Study, job: Job) -> Pay:
+    """Pays the log ratio of the two data sets' visits to the place: no model at all."""
+    run, e = study.run, study.run.config.evaluation
+    grid = maps.make_maze_grid(run)
+    index = goal_index(study, job)
+    sets = (study.prepared.experts[index]["train"], study.prepared.base["train"])
+    ratio = measures.log_visit_ratio(
+        *(measures.visits(grid, x.observations[:, :2]) for x in sets),
+        min_count=e.map_min_count,
+        sigma=e.map_smoothing,
+    )
+    return lambda history, true: measures.look_up(grid, ratio, place(history))
+
+
+def pay_map(study: Study, job: Job) -> Pay:
     """Pays what the reward map says of the place.
 
-    The windows are the base's, as in the Maze2D report but from training episodes. A
-    ratio of windows pays every move that the expert makes more often than the base, and
-    can be earned again and again on the way; the map ranks places. With ``ranked`` a place
-    is paid how few of the base's places are as good, not how good: maps are nearly flat
-    around their peak, ranks are not.
+    The windows are the base's, as in the Maze2D report but from training episodes.
     """
-    values = maps.make_window_values(study.run)
+    value = map_value(study, job)
+    return lambda history, true: value(history)
+
+
+def pay_ranks(study: Study, job: Job) -> Pay:
+    """Pays how few of the base's places the map holds for as good: a shaping of it.
+
+    Maps are nearly flat around their peak, ranks are not.
+    """
+    value, rows = map_value(study, job), sample_windows(study)
+    seen = value(wrappers.History(rows, np.full(len(rows), study.run.window)))
+    return lambda history, true: measures.surprise(value(history), seen)
+
+
+def map_value(study: Study, job: Job) -> Callable[[wrappers.History], np.ndarray]:
+    """The reward map of the job's goal, read at the newest place."""
+    values, params = maps.make_window_values(study.run), window_params(study, job)
     grid, shown = maps.reward_map(
         study.run,
         study.prepared.normaliser,
         lambda x: values(params, x),
         maps.first_episodes(study.run, study.prepared.base["train"]),
     )
-
-    def value(rows: np.ndarray) -> np.ndarray:
-        return measures.look_up(grid, shown, rows[:, -1, ACT : ACT + 2])
-
-    if not study.config.ranked:
-        return lambda history, true: value(history.rows)
-    seen = value(sample_windows(study))
-    return lambda history, true: measures.surprise(value(history.rows), seen)
+    return lambda history: measures.look_up(grid, shown, place(history))
 
 
-def credit_windows(study: Study, params: Params) -> Pay:
-    """Pays every step the value of the window it completes, over the window's length."""
-    run, levels = study.run, study.config.levels
+def pay_windows(study: Study, job: Job) -> Pay:
+    """Pays every step the value of the window it completes, over the window's length.
+
+    A ratio of windows pays every move that the expert makes more often than the base, and
+    can be earned again and again on the way.
+    """
+    run, levels = study.run, study.config.window_levels
     every = run.model.schedule.num_steps // levels
     value_fn = stepwise.clean_reward(
-        run.window_reward.window_fn(params),
+        run.window_reward.window_fn(window_params(study, job)),
         run.model.schedule,
         jax.random.key(CREDIT_SEED),
         jnp.arange(levels, dtype=jnp.int32) * every,
@@ -109,3 +179,32 @@ def credit_windows(study: Study, params: Params) -> Pay:
     )
     payment = wrappers.make_payment(value_fn, study.prepared.normaliser, run.window)
     return lambda history, true: payment(history)
+
+
+def window_params(study: Study, job: Job) -> Params:
+    """The extracted reward of windows of the job's goal."""
+    member = goal_index(study, job) * study.run.config.window_rewards.seeds
+    return take(study.window_rewards, member)
+
+
+def goal_index(study: Study, job: Job) -> int:
+    """Where the job's goal stands among those that have an expert."""
+    return list(study.run.config.goals).index(job.goal)
+
+
+def place(history: wrappers.History) -> np.ndarray:
+    """The newest positions, (envs, 2)."""
+    return history.rows[:, -1, ACT : ACT + 2]
+
+
+FORMS: dict[str, Form] = {
+    "true": Form("being near the goal", pay_truth),
+    "states": Form("the extracted reward of the state", pay_states),
+    "counting": Form("log ratio of the data's visits to the place", pay_counting),
+    "discriminator": Form("logit of a classifier of the data's states", pay_discriminator),
+    "map": Form("the extracted map's value of the place", pay_map),
+    "ranks": Form("the rank of the place on that map (shaping)", pay_ranks),
+    "windows": Form("the extracted reward of the last steps", pay_windows, True),
+    "random": Form("a reward of states that nothing was extracted into", pay_random),
+}
+"""Forms of pay by ``rewards``, and what each pays for."""

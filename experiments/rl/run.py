@@ -14,7 +14,7 @@ from tqdm import tqdm
 from configs.common import ConfigDict
 from diffreward import measures, report
 from experiments.rl import page
-from experiments.rl.build import Job, Study, build
+from experiments.rl.build import Job, Study, build, seeds
 from experiments.rl.check import check
 from experiments.rl.ppo import train
 
@@ -34,8 +34,10 @@ def main(config: ConfigDict, workdir: Path) -> dict[str, Any]:
 
 def train_policies(study: Study) -> dict[Job, dict[str, Any]]:
     """What was found of every policy, now or before."""
-    run = study.run.workdir
+    run, states = study.run.workdir, study.states.run.workdir
     inputs = {n: report.stage_digest(run / n) for n in ("data", "window_rewards")}
+    for name in ("rewards", "discriminators"):
+        inputs[f"states/{name}"] = report.stage_digest(states / name)
     shared, records = settings(study.config), {}
     for job in tqdm(study.jobs, unit="policy", desc="policies"):
         folder = job.folder(study.workdir)
@@ -48,9 +50,7 @@ def train_policies(study: Study) -> dict[Job, dict[str, Any]]:
 def settings(config: ConfigDict) -> dict[str, Any]:
     """What all policies depend on beside the stages they read."""
     keys = (
-        "credit",
-        "ranked",
-        "levels",
+        "window_levels",
         "episode_steps",
         "steps",
         "evaluate_every",
@@ -61,6 +61,7 @@ def settings(config: ConfigDict) -> dict[str, Any]:
         **{key: config[key] for key in keys},
         "starts_seed": config.seed,  # "seed" is the policy's own
         "ppo": config.ppo.to_dict(),
+        "state_levels": list(config.states.levels),
         "map": {k: v for k, v in measured.items() if k.startswith("map_")},
     }
 
@@ -71,15 +72,15 @@ def summarise(config: ConfigDict, records: dict[Job, dict[str, Any]]) -> dict[st
     The share of a set of goals is the mean over goals; seeds are resampled within every
     goal and reward (strata).
     """
-    goals, seeds = list(config.goals), range(config.seeds)
+    goals, every = list(config.goals), seeds(config)
 
     def returns(goal: int, kind: str) -> np.ndarray:
-        return np.array([records[Job(goal, kind, s)]["return"] for s in seeds])
+        return np.array([records[Job(goal, kind, s)]["return"] for s in every])
 
     def untrained(goal: int) -> np.ndarray:
         # Every policy starts from noise: of each seed the mean over what it is paid later.
         first = lambda kind, s: records[Job(goal, kind, s)]["curve"][0][1]
-        return np.array([np.mean([first(k, s) for k in config.rewards]) for s in seeds])
+        return np.array([np.mean([first(k, s) for k in config.rewards]) for s in every])
 
     def share(*samples: np.ndarray) -> float:
         ours, true = samples[: len(goals)], samples[len(goals) :]

@@ -13,8 +13,9 @@ from diffreward import data as d
 from diffreward import files
 from diffreward.steer import wrappers
 from diffreward.steer.stepwise import clean_reward, make_step_reward
+from experiments.build import build_scalar
 from experiments.maze2d import build as maze2d
-from experiments.rl import build, page, pay
+from experiments.rl import build, page, pay, states
 from experiments.rl import run as rl
 
 WINDOW = 8
@@ -47,8 +48,22 @@ def study(config):
         timeouts=np.arange(rows) % 40 == 39,
     )
     normaliser = d.fit_limits(d.transitions(episodes))
-    prepared = maze2d.Prepared(normaliser, {"train": episodes}, [])
-    return build.Study(config, run.workdir, run, prepared, params)
+    prepared = maze2d.Prepared(normaliser, {"train": episodes}, [{"train": episodes}] * 2)
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        of_states = untrained_states(config, run, prepared)
+    return build.Study(config, run.workdir, run, prepared, params, of_states)
+
+
+def untrained_states(config, run, prepared):
+    own = states.build_run(config, run)
+    network = build_scalar(config.states.discriminator)
+    x, t = jnp.zeros(own.model.shape), jnp.zeros((), jnp.int32)
+    stack = lambda network: jax.tree.map(
+        lambda *x: jnp.stack(x), *(network.init(jax.random.key(k), x, t) for k in (0, 1))
+    )
+    rewards, discriminators = stack(own.reward.network), stack(network)
+    bare = states.without_actions(prepared)
+    return states.States(own, bare, rewards, network, discriminators)
 
 
 def make_env(study, pay, count=6, **options):
@@ -69,13 +84,70 @@ def make_env(study, pay, count=6, **options):
     )
 
 
-@pytest.mark.parametrize("kind", ["true", "extracted", "random"])
+def affine(raw, paid):
+    """Paid is raw up to one shift and one positive factor."""
+    slope, shift = np.polyfit(raw, paid, 1)
+    assert slope > 0
+    np.testing.assert_allclose(slope * raw + shift, paid, atol=1e-3 * np.ptp(paid))
+
+
+@pytest.mark.parametrize("kind", ["states", "random", "discriminator"])
+def test_states_are_paid_the_value_of_their_state_alone(study, kind):
+    goal = 1 if kind == "random" else 8
+    payment = pay.make_pay(study, build.Job(goal, kind, 3))
+    rng = np.random.default_rng(1)
+    rows = rng.uniform(-1, 1, (12, WINDOW, 6)).astype(np.float32)
+    # Nothing of the action or of the past is read, and no step is too early.
+    for other in (rows.copy(), rows.copy()):
+        other[:, -1, :2], other[:, :-1] = 0.3, 0.7
+        short = wrappers.History(other, np.ones(12, int))
+        whole = wrappers.History(rows, np.full(12, WINDOW))
+        paid = payment(whole, np.zeros(12))
+        np.testing.assert_allclose(payment(short, np.zeros(12)), paid, rtol=1e-5)
+    own = study.states.run
+    member = 1 if goal == 8 else 0  # goal 8 is the second member of the smoke run
+    params = jax.tree.map(lambda x: x[member], study.states.rewards)
+    if kind == "random":
+        x, t = jnp.zeros(own.model.shape), jnp.zeros((), jnp.int32)
+        params = own.reward.network.init(jax.random.key(3), x, t)
+    normaliser = study.states.prepared.normaliser
+    x = d.normalise(normaliser, jnp.asarray(rows[:, -1:, 2:]))
+    level = jnp.int32(0)
+    if kind == "discriminator":
+        params = jax.tree.map(lambda x: x[member], study.states.discriminators)
+        rho = lambda x: study.states.discriminator.apply(params, x, level)
+    else:
+        rho = lambda x: own.reward.reward_fn(params)(x, level)
+    scale = own.model.schedule.sqrt_alpha_bar[0]
+    affine(np.asarray(jax.vmap(rho)(scale * x)), paid)
+
+
+def test_counting_pays_places_by_how_often_the_expert_is_there(config, study):
+    rng = np.random.default_rng(6)
+    maze = study.run.maze
+    free = lambda count: d.sample_free(maze, rng, count)
+    goal = maze.goals[7]
+    near = goal + rng.normal(0, 0.2, (3000, 2))
+    of = lambda places: d.Episodes.from_arrays(
+        np.concatenate([places, 0 * places], 1),
+        np.zeros((len(places), 2)),
+        timeouts=np.arange(len(places)) % 50 == 49,
+    )
+    base, expert = of(free(6000)), of(np.concatenate([near, free(3000)]))
+    prepared = study.prepared._replace(
+        base={"train": base}, experts=[{}, {"train": expert}]
+    )
+    payment = pay.make_pay(study._replace(prepared=prepared), build.Job(8, "counting", 0))
+    rows = np.zeros((2, WINDOW, 6), np.float32)
+    rows[:, -1, 2:4] = [goal, maze.goals[0]]
+    paid = payment(wrappers.History(rows, np.ones(2, int)), np.zeros(2))
+    assert paid[0] > 1 > paid[1]
+
+
+@pytest.mark.parametrize("kind", ["true", "windows"])
 def test_windows_are_paid_to_the_step_that_completes_them(config, study, kind):
-    goal = 8 if kind == "extracted" else 1
-    config = config.copy_and_resolve_references()
-    with config.unlocked():
-        config.credit = "window"
-    payment = pay.make_pay(study._replace(config=config), build.Job(goal, kind, 3))
+    goal = 8 if kind == "windows" else 1
+    payment = pay.make_pay(study, build.Job(goal, kind, 3))
     rng = np.random.default_rng(1)
     rows = rng.uniform(-1, 1, (WINDOW + 3, 6)).astype(np.float32)
     true = d.true_reward(rows[:, 2:], study.run.maze.goals[goal - 1])
@@ -86,11 +158,7 @@ def test_windows_are_paid_to_the_step_that_completes_them(config, study, kind):
     if kind == "true":
         raw = true
     else:
-        if kind == "extracted":  # goal 8 is the second member of the smoke run
-            params = jax.tree.map(lambda x: x[1], study.window_rewards)
-        else:
-            x, t = jnp.zeros(study.run.model.shape), jnp.zeros((), jnp.int32)
-            params = study.run.window_reward.network.init(jax.random.key(3), x, t)
+        params = jax.tree.map(lambda x: x[1], study.window_rewards)
         value = clean_reward(
             study.run.window_reward.window_fn(params),
             study.run.model.schedule,
@@ -102,19 +170,12 @@ def test_windows_are_paid_to_the_step_that_completes_them(config, study, kind):
         raw = np.asarray(one(jnp.asarray(rows[:, 2:]), jnp.asarray(rows[:, :2])))
         assert paid[: WINDOW - 1] == [0] * (WINDOW - 1)
         raw, paid = raw[WINDOW - 1 :], paid[WINDOW - 1 :]
-    # Paid is raw up to one shift and one positive scale.
     if np.ptp(raw) > 0:
-        slope, shift = np.polyfit(raw, paid, 1)
-        assert slope > 0
-        np.testing.assert_allclose(slope * raw + shift, paid, atol=1e-3 * np.ptp(paid))
+        affine(np.asarray(raw), np.asarray(paid))
 
 
-@pytest.mark.parametrize("ranked", [False, True])
-def test_states_are_paid_what_windows_through_their_place_are_worth(
-    config, study, monkeypatch, ranked
-):
-    config = config.copy_and_resolve_references()
-    config.ranked = ranked
+@pytest.mark.parametrize("kind", ["map", "ranks"])
+def test_places_are_paid_what_windows_through_them_are_worth(study, monkeypatch, kind):
     # A reward of windows that says how far right they are: the map has to say it too.
     rightness = lambda run: lambda params, x: x[:, :, 2].mean(1)
     monkeypatch.setattr(pay.maps, "make_window_values", rightness)
@@ -126,15 +187,15 @@ def test_states_are_paid_what_windows_through_their_place_are_worth(
         timeouts=np.arange(len(line)) % 20 == 19,
     )
     prepared = study.prepared._replace(base={"train": episodes})
-    other = study._replace(config=config, prepared=prepared)
-    payment = pay.make_pay(other, build.Job(8, "extracted", 0))
+    other = study._replace(prepared=prepared)
+    payment = pay.make_pay(other, build.Job(8, kind, 0))
     places = np.linspace(-0.7, 0.7, 15)
     rows = np.zeros((15, WINDOW, 6), np.float32)
     rows[:, :-1] = rng.uniform(-1, 1, (15, WINDOW - 1, 6))  # the past is not looked at
     rows[:, -1, 2] = places
     # Short histories are paid too.
     paid = payment(wrappers.History(rows, np.ones(15, int)), np.zeros(15))
-    if ranked:
+    if kind == "ranks":
         # The surprise of places further right has mean 1 and deviation 1.
         share = (line[:, None] >= places).mean(0)
         np.testing.assert_allclose(paid, -np.log(share) - 1, atol=0.2)
@@ -189,7 +250,7 @@ def records(config, returns):
     found = {}
     for goal in config.goals:
         for kind in config.rewards:
-            for seed in range(config.seeds):
+            for seed in build.seeds(config):
                 final = returns(kind, goal, seed)
                 found[build.Job(goal, kind, seed)] = {
                     "curve": [(0, 5.0), (100, final)],
@@ -202,11 +263,13 @@ def records(config, returns):
 
 def test_shares_and_regret_are_means_over_goals(tmp_path):
     config = configs.get_config("umaze")
-    values = {"true": 80.0, "extracted": 60.0, "random": 5.0}
+    with config.unlocked():
+        config.goals, config.rewards = (1, 5), ("true", "states", "random")
+    values = {"true": 80.0, "states": 60.0, "random": 5.0}
     by_hand = lambda kind, goal, seed: values[kind] * (1 if goal == 1 else 0.5) + seed
     found = records(config, by_hand)
     result = rl.summarise(config, found)
-    extracted = result["kinds"]["extracted"]
+    extracted = result["kinds"]["states"]
     # Means over seeds 0 to 4 add 2: 62 of 82 at goal 1, 32 of 42 at goal 5.
     share = (62 / 82 + 32 / 42) / 2
     assert extracted["share"][0] == pytest.approx(share)
@@ -235,17 +298,22 @@ def test_regret_has_no_scale_where_the_true_reward_teaches_nothing(tmp_path):
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("rewards", ("true", "extractd"), "did you mean 'extracted'"),
-        ("rewards", ("extracted",), "must include 'true'"),
+        ("rewards", ("true", "state"), "did you mean 'states'"),
+        ("rewards", ("states",), "must include 'true'"),
         ("goals", (2,), "goal 2 has no expert"),
-        ("credit", "step", "did you mean 'state'"),
+        ("first_seed", -1, "first_seed is -1"),
+        ("states.levels", (), "name one or more"),
+        ("states.levels", (32,), "write levels from 0 to 31"),
+        ("states.model.pinned", (0,), "what is pinned has no reward of its own"),
+        ("states.base.steps", 0, r"states\.base\.steps is 0"),
+        ("window_levels", 33, "more than the maze2d.model.num_steps=32"),
         ("steps", 5000, "not a multiple of the 4096 steps"),
     ],
 )
 def test_wrong_values_are_refused_before_any_work(key, value, message):
     config = configs.get_config("umaze,smoke")
     with config.unlocked():
-        config[key] = value
+        config.update_from_flattened_dict({key: value})
     with pytest.raises(ValueError, match=message):
         rl.check(config)
 
@@ -291,7 +359,7 @@ def test_a_run_resumes_and_both_rewards_are_learned(study, tmp_path, monkeypatch
     with config.unlocked():
         config.seeds, config.rewards, config.run = (
             1,
-            ("true", "extracted"),
+            ("true", "map"),
             str(tmp_path / "m"),
         )
         config.steps = 65_536
@@ -306,7 +374,7 @@ def test_a_run_resumes_and_both_rewards_are_learned(study, tmp_path, monkeypatch
     result = rl.main(config, tmp_path / "rl")
     kinds = result["kinds"]
     assert kinds["true"]["returns"]["1"][0] > 40
-    assert kinds["extracted"]["share"][0] > 0.8
+    assert kinds["map"]["share"][0] > 0.8
     monkeypatch.setattr(rl, "train", None)
     assert rl.main(config, tmp_path / "rl") == result
 
