@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 RUN ?= runs/umaze
 PIP := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test setup parity docs check fast slow newest extras pins clean
+.PHONY: demo mazes test setup parity docs check fast slow newest extras pins clean
 
 setup: $(VENV)/.installed
 
@@ -20,6 +20,16 @@ $(VENV)/.installed: requirements.txt setup.cfg
 # The U-maze with its eight goals: data, models, rewards, maps, steering, report.
 demo: setup
 	$(BIN)/python -m experiments.maze2d --config=configs/maze2d.py:umaze --workdir="$(RUN)"
+
+# All four mazes, each with its eight goals, and their 32 maps in one figure.
+MAZES := umaze open medium large
+
+mazes: setup
+	@for maze in $(MAZES); do \
+	  $(BIN)/python -m experiments.maze2d --config=configs/maze2d.py:$$maze \
+	    --workdir=runs/$$maze || exit 1; \
+	done
+	$(BIN)/python -m experiments.report $(MAZES:%=runs/%) --out runs/report
 
 # Style, types, import contract, fast tests.
 test: check fast

@@ -40,6 +40,9 @@ def get_config(argument: str = "umaze") -> ConfigDict:
     d.action_noise = 0.3  # std added to the controller's action before clipping
     d.hold = horizon  # control steps an episode goes on after reaching its target
     d.max_steps = 300  # an episode that has not arrived by then is dropped
+    d.limit = (
+        0  # transitions of each dataset that models learn from; 0: all but the held-out
+    )
     d.processes = 2
 
     c.model = m = ConfigDict()
@@ -96,6 +99,7 @@ def get_config(argument: str = "umaze") -> ConfigDict:
     e.noises = 2  # noises per level
     e.plans = 200  # start states for steering
     e.scales = (0.5, 1.0, 2.0)
+    e.replan = 8  # control steps until a plan is made anew; 0: such plans are left out
     e.space = "eps"
     e.reach = 0.5  # metres (half a cell) from the goal that count as reached
     e.map_episodes = 400

@@ -13,12 +13,16 @@ from diffreward.types import Params
 CHUNK = 16
 """Windows measured at once; bounds the memory."""
 
-Measure = Callable[[Params, Params, Params, Any], tuple[Array, Array]]
+Measure = Callable[[Params, Params, Params, Any], tuple[Array, ...]]
 """Of (base, expert, reward parameters, windows)."""
 
 
 def make_values(model: Denoiser, reward: RewardModel, num_noises: int) -> Measure:
-    """Reward and training-free log ratio of each window."""
+    """Of each window the reward, its part at the least noise, the training-free log ratio.
+
+    The reward is a mean over levels, which ranks; at the least noise it is in its own
+    units, up to an offset.
+    """
 
     @jax.jit
     def values(base: Params, expert: Params, params: Params, x: Array) -> tuple:
@@ -33,7 +37,7 @@ def make_values(model: Denoiser, reward: RewardModel, num_noises: int) -> Measur
                 rho, pair, k[0], x, pinned=pinned, num_noises=num_noises
             )
             gap = log_ratio(pair, k[1], x, pinned=pinned, num_noises=num_noises)
-            return r.mean(), gap.sum()
+            return r.mean(), r[0], gap.sum()
 
         return jax.lax.map(one, (x, keys), batch_size=CHUNK)
 

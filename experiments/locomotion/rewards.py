@@ -36,7 +36,7 @@ def measure_rewards(run: Run, prepared: Prepared, trained: Trained) -> dict[str,
         residual, signal = map(np.asarray, variances(*pair, params, both))
         there, signal_there = map(np.asarray, variances(*pair, params, steered))
         measured = measure.make_values(model, reward, 1)(*pair, params, both)
-        values, gap = map(np.asarray, measured)
+        values, _, gap = map(np.asarray, measured)
         found[name] = {
             "fvu": float(residual.sum() / signal.sum()),
             "fvu_by_level": residual / signal,

@@ -29,14 +29,14 @@ def check_data(config: ConfigDict) -> None:
     """Refuses datasets without rows, or of no episode."""
     names = ("base_transitions", "expert_transitions", "frame_skip", "max_steps")
     limits.at_least(config.data, "data", **dict.fromkeys(names, 1))
-    limits.at_least(config.data, "data", action_noise=0, hold=0, processes=0)
+    limits.at_least(config.data, "data", action_noise=0, hold=0, processes=0, limit=0)
 
 
 def check_evaluation(config: ConfigDict) -> None:
     """Refuses measurements of nothing."""
     e, name = config.evaluation, "evaluation"
     names = ("episodes", "windows", "noises", "plans", "map_episodes", "map_min_count")
-    limits.at_least(e, name, **dict.fromkeys(names, 1), map_smoothing=0)
+    limits.at_least(e, name, **dict.fromkeys(names, 1), map_smoothing=0, replan=0)
     limits.positive(e, name, "reach", "map_bin")
     limits.shares(e, name, "map_quantile")
     limits.check_scales(e.scales)

@@ -9,6 +9,9 @@ from diffreward import report
 from diffreward.text import say
 from experiments.maze2d.build import ACT, OBS, Prepared, Run
 
+FREE = ("processes", "limit")
+"""Keys of ``data`` that change nothing that is written."""
+
 
 def make_data(run: Run) -> None:
     """Generates base and expert trajectories in the simulator."""
@@ -17,8 +20,8 @@ def make_data(run: Run) -> None:
         "maze": config.maze,
         "goals": list(config.goals),
         "seed": config.seed,
-        # How many processes share the work changes no byte of it.
-        "data": {k: v for k, v in section.to_dict().items() if k != "processes"},
+        # How many processes share the work, or learn from how much, changes no byte.
+        "data": {k: v for k, v in section.to_dict().items() if k not in FREE},
     }
     if report.open_stage(folder, settings):
         say("data: done before")
@@ -53,7 +56,10 @@ def prepare(run: Run) -> Prepared:
 
     def by_split(episodes: d.Episodes) -> dict[str, d.Episodes]:
         parts = d.split_episodes(len(episodes.starts), config.seed)
-        return {name: d.select(episodes, index) for name, index in parts.items()}
+        found = {name: d.select(episodes, index) for name, index in parts.items()}
+        # Little data is little to learn from; what judges it stays as large.
+        learned = d.first_transitions(found["train"], config.data.limit)
+        return {**found, "train": learned}
 
     base = by_split(d.load(folder / "base", config.maze, None))
     experts = [

@@ -18,6 +18,9 @@ from experiments.maze2d.build import ACT, Prepared, Run
 NOISE_SEED = 5
 """Of the noise that windows are shown with."""
 
+FOUND = 0.5
+"""Metres (half a cell) from the goal within which a peak has found it."""
+
 WindowValues = Callable[[Params, Array], Array]
 """Rewards (windows,) of (parameters, normalised windows)."""
 
@@ -95,7 +98,8 @@ def compare(
         goal: in metres.
 
     Returns:
-        Where the peak is and rank correlations; both maps with their edges in metres.
+        Where the peaks of both are and rank correlations; both maps with their edges in
+        metres.
     """
     e = run.config.evaluation
     base, expert = (
@@ -109,11 +113,14 @@ def compare(
     )
     both = np.isfinite(shown) & np.isfinite(ratio)
     peak = measures.find_peak(grid, shown, goal, cell=1.0)
+    counted = measures.find_peak(grid, ratio, goal, cell=1.0)
     distance = d.make_geodesic(run.maze, goal)(grid.centres[both])
     record = {
         "peak_distance": peak.distance,
-        "recovered": peak.distance <= 0.5,
+        "recovered": peak.distance <= FOUND,
         "top_cells_hit": peak.top_cells_hit,
+        "counted_peak_distance": counted.distance,
+        "counted": counted.distance <= FOUND,
         "map_spearman": float(spearmanr(shown[both], ratio[both]).statistic),
         "geodesic_spearman": float(spearmanr(shown[both], -distance).statistic),
         "data_geodesic_spearman": float(spearmanr(ratio[both], -distance).statistic),

@@ -24,6 +24,8 @@ def write(run: Run, result: dict[str, Any]) -> None:
     draw_maps(folder / "maps.png", walls, result, arrays)
     draw_steering(folder / "steering.png", walls, result, arrays)
     draw_agreement(folder / "agreement.png", result, arrays)
+    draw_progress(folder / "progress.png", result, arrays)
+    draw_tracks(folder / "tracks.png", walls, result, arrays)
     draw_fvu(folder / "fvu.png", result)
     draw_training(folder / "training.png", workdir)
     write_json(workdir / "report.json", result)
@@ -92,6 +94,28 @@ def draw_agreement(path: Path, result: dict, arrays: dict) -> None:
     figures.save(fig, path)
 
 
+def draw_progress(path: Path, result: dict, arrays: dict) -> None:
+    """How often windows of a progress have a reward, and the mean reward of each."""
+    fig, axes = figures.grid_of(len(arrays), 4)
+    for ax, (name, a) in zip(axes, arrays.items(), strict=True):
+        rank = result["goals"][name]["progress_spearman"]
+        figures.histogram(ax, a["window_progress"], a["window_reward"])
+        ax.set_title(f"goal {name}: rank corr. {rank:.2f}", fontsize=9)
+    fig.supxlabel("decrease of the walking distance over a window (m)", fontsize=9)
+    fig.supylabel("reward of the window", fontsize=9)
+    figures.save(fig, path)
+
+
+def draw_tracks(path: Path, walls: np.ndarray, result: dict, arrays: dict) -> None:
+    """The base's held-out episodes, coloured by the reward of their windows."""
+    fig, axes = figures.grid_of(len(arrays), 4)
+    for ax, (name, a) in zip(axes, arrays.items(), strict=True):
+        goal = np.array(result["goals"][name]["goal"])
+        points = a["window_place"], a["window_reward"]
+        figures.draw_points(ax, walls, *points, goal, f"goal {name}")
+    figures.save(fig, path)
+
+
 def draw_fvu(path: Path, result: dict) -> None:
     """Held-out fraction of variance unexplained per noise level."""
     fig, (ax,) = figures.grid_of(1, 1, size=5.0)
@@ -127,11 +151,16 @@ def page(config: ConfigDict, result: dict) -> str:
             name,
             g["recovered"],
             g["peak_distance"],
+            g["counted_peak_distance"],
             g["top_cells_hit"],
             g["auroc"],
+            g["accuracy"],
             g["correlation"],
+            g["correlation_in_base"],
+            g["correlation_in_expert"],
             g["map_spearman"],
             g["fvu"],
+            g["window_fvu"],
             g["reached"]["unsteered"],
             g["reached"][steered],
             g["reached"]["difference"],
@@ -141,8 +170,9 @@ def page(config: ConfigDict, result: dict) -> str:
         for name, g in result["goals"].items()
     ]
     header = (
-        "goal,found,peak to goal (m),in top 3 cells,AUROC [95 %],corr. with log ratio,"
-        f"map vs visits,FVU,base,{steered},difference,expert,executed"
+        "goal,found,peak to goal (m),peak of visits (m),in top 3 cells,AUROC [95 %],"
+        "accuracy [95 %],corr. with log ratio,in base,in expert,map vs visits,FVU,"
+        f"FVU of windows,base,{steered},difference,expert,executed"
     ).split(",")
     return f"""# Relative rewards in the {config.maze} maze
 
@@ -153,19 +183,32 @@ the goals are.
 ![rewards and steered plans](figures/summary.png)
 
 **Goals found: {s["goals_recovered"]} of {s["goals"]}** (the peak of the reward map lies
-within half a cell of the goal; {s["goals_in_top_cells"]} of {s["goals"]} goals lie in one
-of the three best cells).
+within half a cell of the goal, {s["peak_distance"]:.2f} m at most;
+{s["goals_in_top_cells"]} of {
+        s["goals"]
+    } goals lie in one of the three best cells). Counting
+finds {s["goals_counted"]} of {s["goals"]}, {
+        s["counted_peak_distance"]:.2f} m at most, with no
+model at all: the peak of the log ratio of the held-out data's own visits.
 
 | what | mean over goals | meaning |
 |---|---|---|
 | AUROC, expert against base trajectories | {s["auroc"]:.3f} | 0.5 is chance; the \
 training-free gap of the two models reaches {s["gap_auroc"]:.3f} |
+| balanced accuracy, expert against base windows | {s["accuracy"]:.3f} | of the reward at \
+the least noise, threshold from validation windows; training-free {s["gap_accuracy"]:.3f} |
 | correlation with the training-free log ratio | {s["correlation"]:.3f} | on held-out \
-windows; 1 if the reward is the log density ratio up to scale |
+windows of both; within base {s["correlation_in_base"]:.3f}, within expert \
+{s["correlation_in_expert"]:.3f} |
+| slope of the reward in nats on the log ratio | {
+        s["slope"]:.2f} | at the least noise; 1 if \
+it is the log density ratio |
 | rank correlation of map and log visit ratio | {s["map_spearman"]:.2f} | against the \
 held-out data's own visits |
 | rank correlation of map and minus the walking distance | {s["geodesic_spearman"]:.2f} | \
-reported, not aimed at: the data itself bounds it |
+of the log visit ratio: {s["data_geodesic_spearman"]:.2f} |
+| rank correlation of a window's reward and its progress to the goal \
+| {s["progress_spearman"]:.2f} | over windows of the base's held-out episodes |
 | FVU of the reward, of the window reward | {s["fvu"]:.3f}, {s["window_fvu"]:.3f} | share \
 of the score difference left unexplained on held-out data |
 | plans that end at the goal: base, {steered}, difference, expert | \
@@ -174,7 +217,7 @@ of the score difference left unexplained on held-out data |
 | the same, executed in the simulator | \
 {percent(s["executed"], steered)} \
 | plans followed by the PD controller |
-
+{replanned(s, steered, config)}
 {markdown(list(map(Markup, header)), rows)}
 
 Share of plans that end within {config.evaluation.reach:g} m of the goal, by guidance scale
@@ -195,6 +238,12 @@ Plans of base, steered base and expert from the same starts:
 Reward against the training-free log ratio of the models, one dot per held-out window
 (grey: base data, blue: expert data): ![agreement](figures/agreement.png)
 
+Reward of windows against their progress to the goal: how many there are, and the mean
+reward (line): ![progress](figures/progress.png)
+
+Held-out episodes of the base, coloured by the reward of their windows:
+![tracks](figures/tracks.png)
+
 Unexplained variance per noise level: ![fvu](figures/fvu.png)
 
 Training: ![training](figures/training.png)
@@ -202,6 +251,16 @@ Training: ![training](figures/training.png)
 Settings stand in `*/config.json`, numbers in `report.json`, training curves in
 `*/metrics.jsonl` and `*/tensorboard`.
 """
+
+
+def replanned(summary: dict[str, Any], steered: str, config: ConfigDict) -> str:
+    """The line of plans that are made anew on the way, if any were."""
+    if not summary["replanned"]:
+        return ""
+    return (
+        f"| the same, planned anew every {config.evaluation.replan} steps | "
+        f"{percent(summary['replanned'], steered)} | in as many steps as a plan has |\n"
+    )
 
 
 def percent(shares: dict[str, float], steered: str) -> str:

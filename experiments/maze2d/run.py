@@ -131,8 +131,10 @@ def train_rewards(
 
 def depends_on(run: Run, *stages: str) -> dict[str, Any]:
     """What a training stage depends on beside its own section: the models, and stages."""
+    limit = run.config.data.limit
     return {
-        "settings": {"model": run.config.model.to_dict()},
+        "settings": {"model": run.config.model.to_dict()}
+        | ({"limit": limit} if limit else {}),
         "inputs": {name: report.stage_digest(run.folder(name)) for name in stages},
     }
 

@@ -111,6 +111,28 @@ def test_auroc_counts_pairs_and_its_interval_is_the_normal_one():
     assert got.high - got.low == pytest.approx(2 * 1.96 * se, rel=0.2)
 
 
+def test_balanced_accuracy_is_a_mean_of_two_shares_whatever_their_numbers():
+    expert, base = np.array([1.0, 2.0, 3.0, 4.0]), np.r_[np.zeros(97), 2.5, 2.5, 9.0]
+    got = ranking.balanced_accuracy(expert, base, threshold=1.5, **FEW)
+    assert got.value == pytest.approx((3 / 4 + 97 / 100) / 2)
+    assert got.low < got.value < got.high
+    # Everything on one side is chance.
+    assert ranking.balanced_accuracy(expert, base, threshold=99.0, **FEW).value == 0.5
+
+
+def test_the_best_threshold_is_the_best_of_all():
+    for trial in range(20):
+        rng = np.random.default_rng(trial)
+        expert = rng.normal(0.7, 1, 12).round(1)
+        base = rng.normal(0, 1, 30).round(1)
+        found = ranking.best_threshold(expert, base)
+        score = lambda t, e=expert, b=base: (e > t).mean() + (b <= t).mean()
+        every = np.linspace(-4, 4, 4001)
+        assert score(found) == pytest.approx(max(map(score, every)))
+    assert ranking.best_threshold(np.array([1.0]), np.array([1.0])) == 1.0
+    assert ranking.best_threshold(np.array([3.0]), np.array([1.0])) == 2.0
+
+
 def test_bad_input_is_named():
     x = np.arange(4.0)
     with pytest.raises(ValueError, match=r"one length >= 2, got shapes \(4,\) and \(3,\)"):

@@ -54,6 +54,8 @@ from diffreward.measures.maps import (
 from diffreward.measures.ranking import (
     Band,
     auroc,
+    balanced_accuracy,
+    best_threshold,
     mann_whitney,
     preference_accuracy,
     rank_correlation,
@@ -93,6 +95,8 @@ __all__ = [
     "TransitionReward",
     "Transitions",
     "auroc",
+    "balanced_accuracy",
+    "best_threshold",
     "bootstrap",
     "calibration_slope",
     "dard_canonical",

@@ -120,6 +120,41 @@ def preference_accuracy(
     )
 
 
+def balanced_accuracy(
+    expert: Float[np.ndarray, " experts"],
+    base: Float[np.ndarray, " bases"],
+    *,
+    threshold: float,
+    seed: int = 0,
+    resamples: int = 500,
+) -> Interval:
+    """Mean of the shares of experts above a threshold and of bases not above it.
+
+    0.5 is chance whatever the numbers of each. Fit the threshold on other samples, see
+    :func:`best_threshold`; the interval resamples expert and base separately and leaves
+    the threshold where it is.
+    """
+
+    def accuracy(expert: np.ndarray, base: np.ndarray) -> float:
+        return float(((expert > threshold).mean() + (base <= threshold).mean()) / 2)
+
+    groups = (np.asarray(expert, float),), (np.asarray(base, float),)
+    return bootstrap(accuracy, *groups, seed=seed, resamples=resamples)
+
+
+def best_threshold(
+    expert: Float[np.ndarray, " experts"], base: Float[np.ndarray, " bases"]
+) -> float:
+    """Threshold of greatest balanced accuracy, half way between two values seen."""
+    values = np.unique(np.concatenate([expert, base]))
+    between = (values[1:] + values[:-1]) / 2
+    if not between.size:
+        return float(values[0])
+    above = 1 - np.searchsorted(np.sort(expert), between, "right") / len(expert)
+    below = np.searchsorted(np.sort(base), between, "right") / len(base)
+    return float(between[np.argmax(above + below)])
+
+
 def auroc(
     expert: Float[np.ndarray, " experts"],
     base: Float[np.ndarray, " bases"],

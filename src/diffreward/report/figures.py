@@ -56,6 +56,40 @@ def draw_plans(
     ax.set_title(title, fontsize=9)
 
 
+def draw_points(
+    ax: Axes,
+    walls: np.ndarray,
+    places: np.ndarray,
+    values: np.ndarray,
+    goal: np.ndarray,
+    title: str,
+) -> None:
+    """Places (N, 2) coloured by their values (N,), those of high value on top."""
+    order = np.argsort(values)
+    low, high = np.percentile(values, [1, 99])
+    dots = {"c": values[order], "cmap": REWARD_MAP, "vmin": low, "vmax": high}
+    ax.scatter(*places[order].T, s=1.5, zorder=3, **dots)
+    draw_walls(ax, walls)
+    ax.plot(*goal, marker="*", color="#ff3b3b", ms=13, mec="black", mew=0.8, zorder=5)
+    ax.set_title(title, fontsize=9)
+
+
+def histogram(ax: Axes, x: np.ndarray, y: np.ndarray, bins: int = 30) -> None:
+    """How often pairs (N,), (N,) occur, and the mean of y over x where x is frequent."""
+    span = [np.percentile(v, [0.5, 99.5]) for v in (x, y)]
+    if any(low == high for low, high in span):
+        return
+    ax.hist2d(x, y, bins=bins, range=span, cmap="Greys", norm="log")
+    edges = np.linspace(span[0][0], span[0][1], bins + 1)
+    place = np.digitize(x, edges) - 1
+    count = np.bincount(place.clip(0, bins - 1), minlength=bins)
+    total = np.bincount(place.clip(0, bins - 1), y, minlength=bins)
+    often = count >= max(len(x) // 500, 5)
+    middle = (edges[1:] + edges[:-1]) / 2
+    ax.plot(middle[often], (total / np.maximum(count, 1))[often], color=STEERED, lw=1.5)
+    ax.tick_params(labelsize=7)
+
+
 def grid_of(count: int, columns: int, size: float = 2.3) -> tuple[Figure, list[Axes]]:
     """A figure of ``count`` square axes."""
     rows = -(-count // columns)
