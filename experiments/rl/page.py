@@ -67,6 +67,7 @@ def page(config: ConfigDict, result: dict[str, Any]) -> str:
             *(report.interval(found["returns"][str(g)], ".1f") for g in config.goals),
             report.interval([100 * v for v in found["share"]], ".1f"),
             report.interval(found["regret"], ".3f") if found["regret"] else NO_SCALE,
+            "" if found["epic"] is None else f"{found['epic']:.2f}",
         ]
         for kind, found in result["kinds"].items()
     ]
@@ -76,10 +77,12 @@ def page(config: ConfigDict, result: dict[str, Any]) -> str:
         *(f"true return, goal {g}" for g in config.goals),
         "share of the true reward's return, %",
         "regret",
+        "EPIC distance to the true reward",
     ]
     return f"""# PPO from scratch, {config.maze2d.maze}
 
-Mean and 95 % interval over {config.seeds} seeds; {config.steps:,} steps each; \
+Mean and 95 % interval over {config.seeds} seeds, of shares over goals; \
+{config.steps:,} steps each; \
 {config.evaluation_episodes} episodes of {config.episode_steps} steps from starts that no \
 training has seen. Bands: least and greatest seed.
 

@@ -46,10 +46,7 @@ def make_pay(study: Study, job: Job) -> Pay:
     """
     form = FORMS[job.kind]
     raw = form.make(study, job)
-    rows = sample_windows(study)
-    history = wrappers.History(rows, np.full(len(rows), study.run.window))
-    goal = study.run.maze.goals[job.goal - 1]
-    sample = raw(history, d.true_reward(rows[:, -1, ACT:], goal))
+    sample, _ = on_data(study, job, raw)
     shift, scale = sample.mean(), max(float(sample.std()), 1e-6)
 
     def pay(history: wrappers.History, true: np.ndarray) -> np.ndarray:
@@ -57,6 +54,32 @@ def make_pay(study: Study, job: Job) -> Pay:
         return np.where(history.complete, paid, 0.0) if form.whole_windows else paid
 
     return pay
+
+
+def on_data(study: Study, job: Job, raw: Pay) -> tuple[np.ndarray, np.ndarray]:
+    """What is paid on the base's data, and the true reward there."""
+    rows = sample_windows(study)
+    history = wrappers.History(rows, np.full(len(rows), study.run.window))
+    goal = study.run.maze.goals[job.goal - 1]
+    true = d.true_reward(rows[:, -1, ACT:], goal)
+    return raw(history, true), true
+
+
+def epic_to_truth(study: Study, job: Job) -> float | None:
+    """EPIC distance of a form of pay to the true reward, on the base's states.
+
+    Of rewards that read one state alone, the canonically shaped form (Gleave et al., 2021,
+    def. 4.1) is the reward of one state up to a factor and a constant, whatever the
+    discount: the distance is the Pearson distance of the two over states. None for a form
+    that reads more, or is constant.
+    """
+    form = FORMS[job.kind]
+    if form.whole_windows:
+        return None
+    paid, true = on_data(study, job, form.make(study, job))
+    if not (np.ptp(paid) and np.ptp(true)):
+        return None
+    return float(np.sqrt(max(1 - np.corrcoef(paid, true)[0, 1], 0) / 2))
 
 
 def sample_windows(study: Study) -> np.ndarray:

@@ -7,7 +7,7 @@ import numpy as np
 
 from diffreward.steer import wrappers
 from experiments.rl.build import Job, Study
-from experiments.rl.pay import Pay, make_pay
+from experiments.rl.pay import Pay, epic_to_truth, make_pay
 
 if TYPE_CHECKING:
     from experiments.rl.env import MazeVecEnv
@@ -66,6 +66,7 @@ def train(study: Study, job: Job) -> dict[str, Any]:
         "curve": curve,
         "return": curve[-1][1],
         "reached": float((returns > 0).mean()),
+        "epic": epic_to_truth(study, job),
         "seconds": time.time() - began,
     }
 

@@ -69,8 +69,9 @@ def settings(config: ConfigDict) -> dict[str, Any]:
 def summarise(config: ConfigDict, records: dict[Job, dict[str, Any]]) -> dict[str, Any]:
     """Returns by reward, their share of the true reward's, and regret, with intervals.
 
-    The share of a set of goals is the mean over goals; seeds are resampled within every
-    goal and reward (strata).
+    The share of a set of goals is the mean over goals, with Student's interval over them:
+    their shares vary with the goal and with the seeds of both rewards. Of a single goal the
+    seeds are resampled. Regret resamples seeds within goals.
     """
     goals, every = list(config.goals), seeds(config)
 
@@ -82,20 +83,29 @@ def summarise(config: ConfigDict, records: dict[Job, dict[str, Any]]) -> dict[st
         first = lambda kind, s: records[Job(goal, kind, s)]["curve"][0][1]
         return np.array([np.mean([first(k, s) for k in config.rewards]) for s in every])
 
-    def share(*samples: np.ndarray) -> float:
-        ours, true = samples[: len(goals)], samples[len(goals) :]
-        pairs = zip(ours, true, strict=True)
-        return float(np.mean([a.mean() / max(b.mean(), 1e-9) for a, b in pairs]))
+    def ratio(ours: np.ndarray, true: np.ndarray) -> float:
+        return float(ours.mean() / max(true.mean(), 1e-9))
+
+    def share(kind: str) -> list[float]:
+        samples = [(returns(g, kind), returns(g, "true")) for g in goals]
+        if len(goals) == 1:
+            return interval(ratio, *((sample,) for sample in samples[0]))
+        each = np.array([[ratio(*pair)] for pair in samples])
+        return list(measures.percentiles(each.mean(), measures.mean_draws(each)))
+
+    def epic(kind: str) -> float | None:
+        found = [records[Job(g, kind, every[0])]["epic"] for g in goals]
+        return None if None in found else float(np.mean(found))
 
     def interval(f: Callable[..., Any], *groups: tuple[np.ndarray, ...]) -> list[float]:
         return list(measures.bootstrap(f, *groups, resamples=RESAMPLES))
 
     kinds = {}
     for kind in config.rewards:
-        samples = [(returns(g, k),) for k in (kind, "true") for g in goals]
         kinds[kind] = {
             "returns": {str(g): interval(np.mean, (returns(g, kind),)) for g in goals},
-            "share": interval(share, *samples),
+            "share": share(kind),
+            "epic": epic(kind),
             "regret": regret(
                 [
                     measures.PolicyReturns(

@@ -10,7 +10,7 @@ import pytest
 
 from configs import rl as configs
 from diffreward import data as d
-from diffreward import files
+from diffreward import files, measures
 from diffreward.steer import wrappers
 from diffreward.steer.stepwise import clean_reward, make_step_reward
 from experiments.build import build_scalar
@@ -207,6 +207,34 @@ def test_places_are_paid_what_windows_through_them_are_worth(study, monkeypatch,
     assert shift == pytest.approx(-line.mean() / line.std(), abs=0.1)
 
 
+def test_epic_of_states_is_that_of_the_library(study, monkeypatch):
+    """Against the distance that knows nothing of rewards of states."""
+    monkeypatch.setattr(pay, "SCALING_WINDOWS", 600)
+    job = build.Job(8, "states", 0)
+    slope = jnp.array([0.3, -1.0, 0.2, 0.0])
+    monkeypatch.setattr(pay.d, "true_reward", lambda s, goal: np.asarray(s @ slope))
+    found = pay.epic_to_truth(study, job)
+    own = study.states.run
+    params = jax.tree.map(lambda x: x[1], study.states.rewards)
+    normaliser, scale = study.states.prepared.normaliser, own.model.schedule.sqrt_alpha_bar
+
+    def extracted(s, a, s_next):
+        x = scale[0] * d.normalise(normaliser, s[None])
+        return own.reward.reward_fn(params)(x, jnp.int32(0))
+
+    true = lambda s, a, s_next: s_next @ slope
+    states = jnp.asarray(pay.sample_windows(study)[:, -1, 2:])
+    actions = jnp.zeros((len(states), 2))
+    # From anywhere: it is the state that is reached which counts.
+    steps = measures.Transitions(jnp.roll(states, 7, axis=0), actions, states)
+    cover = measures.Coverage(states[:40], actions[:40])
+    wanted = measures.epic_distance(extracted, true, steps, cover, 0.9)
+    assert found == pytest.approx(wanted, abs=1e-3)
+    assert 0.01 < found < 0.99
+    assert pay.epic_to_truth(study, build.Job(8, "windows", 0)) is None
+    assert pay.epic_to_truth(study, build.Job(8, "true", 0)) == pytest.approx(0, abs=1e-4)
+
+
 def test_episodes_of_the_vector_environment_are_those_of_the_simulator(study):
     env = make_env(study, lambda history, true: true)
     first = env.reset()
@@ -256,6 +284,7 @@ def records(config, returns):
                     "curve": [(0, 5.0), (100, final)],
                     "return": final,
                     "reached": 1.0,
+                    "epic": None if kind == "random" else 0.25,
                     "seconds": 2.0,
                 }
     return found
@@ -273,7 +302,11 @@ def test_shares_and_regret_are_means_over_goals(tmp_path):
     # Means over seeds 0 to 4 add 2: 62 of 82 at goal 1, 32 of 42 at goal 5.
     share = (62 / 82 + 32 / 42) / 2
     assert extracted["share"][0] == pytest.approx(share)
+    half = 12.706 * abs(62 / 82 - 32 / 42) / 2  # Student's t of two goals, sd / sqrt 2
+    assert extracted["share"][2] - share == pytest.approx(half, rel=0.1)
     assert extracted["share"][1] < share < extracted["share"][2]
+    assert extracted["epic"] == 0.25
+    assert result["kinds"]["random"]["epic"] is None
     regret = ((82 - 62) / (82 - 5) + (42 - 32) / (42 - 5)) / 2
     assert extracted["regret"][0] == pytest.approx(regret)
     assert result["kinds"]["true"]["share"][0] == pytest.approx(1)
