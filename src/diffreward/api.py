@@ -198,8 +198,9 @@ def guide(
         ValueError: for arguments that do not fit together; the message says which.
     """
     _check_reward("guide", reward)
+    fixed = flags_of("pinned", pinned, reward.shape)
     if isinstance(model, DiffusionModel):
-        model = to_eps_fn(model, reward.schedule, reward.normaliser)
+        model = to_eps_fn(model, reward.schedule, reward.normaliser, fixed)
     elif not callable(model):
         one = "its .base" if isinstance(model, Pair) else "a function (x_t, t) -> eps"
         raise ValueError(f"guide steers one model; give {one} instead of {kind(model)}")
@@ -213,7 +214,7 @@ def guide(
         scale,
         space=space,
         t_stop=t_stop,
-        pinned=flags_of("pinned", pinned, reward.shape),
+        pinned=fixed,
     )
 
 

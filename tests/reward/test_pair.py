@@ -8,9 +8,13 @@ from diffreward.diffusion import (
     cosine,
     discrete,
     linear,
+    rectified_flow,
     variance_exploding,
 )
-from diffreward.reward import make_pair, relative_score
+from diffreward.extract import Source
+from diffreward.extract.source import check
+from diffreward.reward import log_ratio, make_pair, relative_score
+from diffreward.reward.metrics import variance_by_level
 from tests.reward.oracle import eps_fn
 
 SCHEDULE = cosine(20)
@@ -72,6 +76,58 @@ def test_a_discrete_base_meets_a_denoiser_in_sigma():
     for t in (0, pair.schedule.num_steps // 2):
         want = pair.schedule.sqrt_alpha_bar[t] * jnp.array([-1.0, 3.0])
         np.testing.assert_allclose(relative_score(pair, x, jnp.int32(t)), want, atol=2e-2)
+
+
+PINNED = jnp.array([True, False])
+
+
+@pytest.mark.parametrize("process", [rectified_flow(), variance_exploding()])
+@pytest.mark.parametrize("shift", [0.0, 0.3])
+def test_what_is_pinned_is_shown_clean_at_every_level(process, shift):
+    seen = []
+
+    def watch(x, time):
+        seen.append(np.asarray(x))
+        return x
+
+    coordinates = Normaliser(jnp.full(2, shift), jnp.full(2, 0.5))
+    expert = DiffusionModel(watch, process, "x_0", coordinates)
+    base = model([0.0, 0.0], [0.0, 0.0], (0.25, 0.25))
+    x, told = jnp.array([0.7, 0.4]), (0.7 * 0.25 - shift) / 0.5
+    pair = make_pair(base, expert, pinned=PINNED)
+    plain = make_pair(base, expert)
+    for t in range(pair.schedule.num_steps):
+        pair.expert(x, jnp.int32(t))
+        plain.expert(x, jnp.int32(t))
+        (clean, noised), (scaled, other) = seen[-2:]
+        assert clean == pytest.approx(told, abs=1e-5)
+        assert noised == pytest.approx(other)  # all else is as it was
+    assert abs(scaled - told) > 0.05  # at the last level, without having been told
+
+
+def test_pinned_entries_of_a_pair_that_was_not_told_are_refused(key):
+    # The processes scale alike, so nothing has to be said.
+    same = make_pair(model([0.0, 0.0], [0.0, 0.0]), model([1.0, 0.0], [0.0, 0.0]))
+    same.check_pinned(PINNED)
+    mean = jnp.array([0.0, 2.0])
+    edm = DiffusionModel(
+        lambda x, sigma: mean + (x - mean) / (1 + sigma**2), variance_exploding(), "x_0"
+    )
+    base, words = model([0.0, 0.0], [0.0, 0.0]), "make_pair\\(base, expert, pinned=pinned"
+    pair, told = make_pair(base, edm), make_pair(base, edm, pinned=PINNED)
+    told.check_pinned(PINNED)
+    pair.check_pinned(None)
+    for wrong in (None, ~PINNED):
+        with pytest.raises(ValueError, match=words):
+            told.check_pinned(wrong)
+    x, rows = jnp.ones(2), jnp.ones((4, 2))
+    with pytest.raises(ValueError, match=words):
+        log_ratio(pair, key, x, pinned=PINNED)
+    with pytest.raises(ValueError, match=words):
+        variance_by_level(lambda x, t: x.sum(), pair, key, x, pinned=PINNED)
+    with pytest.raises(ValueError, match=words):
+        check("loss_gap", Source(pair=pair, base=rows, pinned=PINNED))
+    check("loss_gap", Source(pair=told, base=rows, pinned=PINNED))
 
 
 def test_different_dimensions_are_refused():

@@ -76,8 +76,9 @@ def _extract(args: argparse.Namespace, work: Path) -> None:
         )
     base, expert = (opened[name][0] for name in ("base", "expert"))
     provenance: dict[str, Any] = {name: about for name, (_, about) in opened.items()}
-    pair = make_pair(base.model(normaliser), expert.model(normaliser))
     pinned = _pinned(args.pin_first, samples.shape)
+    models = base.model(normaliser), expert.model(normaliser)
+    pair = make_pair(*models, pinned=pinned)
 
     rows = _split(samples, args.seed)
     test = rows["test"][:: max(1, len(rows["test"]) // args.test_samples)]

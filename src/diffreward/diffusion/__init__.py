@@ -16,6 +16,7 @@ from diffreward.diffusion.model import (
     given,
     guided_prediction,
     relative_coordinates,
+    shows_clean,
     to_eps_fn,
 )
 from diffreward.diffusion.noise import (
@@ -103,6 +104,7 @@ __all__ = [
     "safe_step",
     "sample",
     "to_eps",
+    "shows_clean",
     "to_eps_fn",
     "variance_exploding",
     "variance_preserving",

@@ -22,7 +22,7 @@ from diffreward.data.normaliser import Normaliser
 from diffreward.diffusion.noise import NoiseProcess, match_times
 from diffreward.diffusion.process import Prediction, eps_of_output
 from diffreward.diffusion.schedule import Schedule, from_log_snr
-from diffreward.types import EpsFn
+from diffreward.types import EpsFn, Mask
 
 
 class DiffusionModel(NamedTuple):
@@ -64,7 +64,10 @@ def guided_prediction(
 
 
 def to_eps_fn(
-    model: DiffusionModel, schedule: Schedule, normaliser: Normaliser | None = None
+    model: DiffusionModel,
+    schedule: Schedule,
+    normaliser: Normaliser | None = None,
+    pinned: Mask | None = None,
 ) -> EpsFn:
     """Noise prediction at the levels of ``schedule``, in the given coordinates.
 
@@ -72,6 +75,8 @@ def to_eps_fn(
         model: any model.
         schedule: levels to ask it at; every one must lie in its range.
         normaliser: coordinates of the samples; by default the model's own.
+        pinned: entries that x_t holds clean at every level, and that the model is shown
+            clean, in its own coordinates. All others are scaled as its noised samples are.
 
     Raises:
         ValueError: if a level is out of range, the coordinates differ by more than one
@@ -95,9 +100,11 @@ def to_eps_fn(
         d_tables = slopes and (_table(slopes[0]), _table(slopes[1]))
 
         def eps_fn(x_t: Array, t: Array) -> Array:
-            x = factor[t] * x_t
+            x, clean = factor[t] * x_t, ratio * x_t
             if offset is not None:
-                x = x + alpha[t] * offset.reshape((1,) * (x.ndim - 1) + (-1,))
+                row = offset.reshape((1,) * (x.ndim - 1) + (-1,))
+                x, clean = x + alpha[t] * row, clean + row
+            x = x if pinned is None else jnp.where(pinned, clean, x)
             output = model.apply(x, time_table[t])
             slope = d_tables and (d_tables[0][t], d_tables[1][t])
             return eps_of_output(model.prediction, alpha[t], sigma[t], x, output, slope)
@@ -107,6 +114,20 @@ def to_eps_fn(
     if not model.process.integer or np.all(times == np.round(times)):
         return at(times)
     return _between(model, at, times, log_snr)
+
+
+def shows_clean(
+    model: DiffusionModel, schedule: Schedule, normaliser: Normaliser | None = None
+) -> bool:
+    """Whether clean entries of x_t reach a model clean without being pinned.
+
+    They do where its own noised samples are scaled as ours are and stand in the same
+    place: variance preserving, with our normaliser. Arguments as in :func:`to_eps_fn`.
+    """
+    ratio, shift = relative_coordinates(normaliser, model.normaliser)
+    ours = np.log(np.asarray(schedule.snr, np.float64))
+    alpha = model.process.alpha(match_times(model.process, ours - 2 * np.log(ratio)))
+    return shift is None and np.allclose(alpha, np.sqrt(expit(ours)), rtol=1e-3)
 
 
 def _between(

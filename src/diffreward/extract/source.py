@@ -77,6 +77,8 @@ def check(extractor: str, source: Source) -> tuple[int, ...] | None:
         raise ValueError(
             f"{extractor}: Source.schedule differs from the pair's; leave it None"
         )
+    if pair:
+        pair.check_pinned(source.pinned)
     shapes = {
         name: np.shape(rows)[1:]
         for name, rows in (

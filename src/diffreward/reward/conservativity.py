@@ -97,6 +97,7 @@ def curl_by_level(
         mask: entries that count (True) beside the pinned ones; all by default.
         num_probes: random vectors per level.
     """
+    pair.check_pinned(pinned)
     condition = hold(pinned, x_0)
     free = free_entries(x_0.shape, pinned, mask)
 
@@ -141,6 +142,7 @@ def unexplainable_by_level(
         raise ValueError(
             f"a bound on what no reward explains needs 4 samples, got {len(x_0)}"
         )
+    pair.check_pinned(pinned)
     shape = x_0.shape[1:]
     free = free_entries(shape, pinned, mask).astype(jnp.float32)
 

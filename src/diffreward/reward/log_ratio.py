@@ -105,6 +105,7 @@ def log_ratio(
         weights = integral_weights(schedule.alpha_bar, every, whole=True)
     else:
         weights = elbo_weights(schedule) / schedule.snr
+    pair.check_pinned(pinned)
     condition = hold(pinned, x_0)
     counted = free_entries(x_0.shape, pinned, mask).astype(x_0.dtype)
 

@@ -27,6 +27,7 @@ def variance_by_level(
     The ratio of their means over held-out trajectories is the fraction of variance
     unexplained: 0 for a reward whose gradient is the difference, 1 for no reward.
     """
+    pair.check_pinned(pinned)
     condition = hold(pinned, x_0)
     counted = free_entries(x_0.shape, pinned, mask)
 

@@ -12,9 +12,10 @@ from diffreward.diffusion import (
     common_schedule,
     covers,
     relative_coordinates,
+    shows_clean,
     to_eps_fn,
 )
-from diffreward.types import EpsFn, Sample, Step
+from diffreward.types import EpsFn, Mask, Sample, Step
 
 
 class Pair(NamedTuple):
@@ -23,10 +24,34 @@ class Pair(NamedTuple):
     base: EpsFn
     expert: EpsFn
     schedule: Schedule
+    pinned: Mask | None = None
+    """Entries that :func:`make_pair` was told to show both models clean."""
+    scales: bool = False
+    """Whether other clean entries of x_t would reach a model scaled as if noised."""
+
+    def check_pinned(self, pinned: Mask | None) -> None:
+        """Refuses conditioned entries that a model would not be shown as they are.
+
+        Raises:
+            ValueError: with what to do about it.
+        """
+        told = self.pinned
+        if told is None or pinned is None:
+            same = told is None and pinned is None
+        else:
+            same = np.array_equal(told, pinned)
+        if self.scales and not same:
+            raise ValueError(
+                "a model of this pair scales what it is shown, also what is pinned; give "
+                "make_pair the same entries: make_pair(base, expert, pinned=pinned)"
+            )
 
 
 def make_pair(
-    base: DiffusionModel, expert: DiffusionModel, schedule: Schedule | None = None
+    base: DiffusionModel,
+    expert: DiffusionModel,
+    schedule: Schedule | None = None,
+    pinned: Mask | None = None,
 ) -> Pair:
     """Puts two models of any convention into the base's coordinates, at common levels.
 
@@ -39,6 +64,7 @@ def make_pair(
         expert: second model.
         schedule: levels of the pair. By default the base's own if the expert covers
             them, else the expert's, else a cosine over the range they share.
+        pinned: conditioned entries, which both models are shown clean at every level.
 
     Raises:
         ValueError: if the models cannot be brought together; the message says which
@@ -48,11 +74,10 @@ def make_pair(
         check_prediction(model.prediction)
     if schedule is None:
         schedule = _own_schedule(base, expert)
-    return Pair(
-        to_eps_fn(base, schedule, base.normaliser),
-        to_eps_fn(expert, schedule, base.normaliser),
-        schedule,
-    )
+    models = (base, expert)
+    fns = [to_eps_fn(m, schedule, base.normaliser, pinned) for m in models]
+    scales = not all(shows_clean(m, schedule, base.normaliser) for m in models)
+    return Pair(fns[0], fns[1], schedule, pinned, scales)
 
 
 def _own_schedule(base: DiffusionModel, expert: DiffusionModel) -> Schedule:
