@@ -32,7 +32,7 @@ def get_config(argument: str = "halfcheetah") -> ConfigDict:
     s.seeds = 2  # of rewards
     s.episodes = 20  # per seed of a reward
     s.validation_episodes = 4
-    s.scales = (0.1, 0.5, 1.0, 5.0)
+    s.scales = (0.03, 0.1, 0.3, 0.5, 1.0)
     s.rows = ("means", "means-exact")
     s.transitions = 150_000
     if c.preset == "smoke":

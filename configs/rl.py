@@ -42,6 +42,7 @@ def get_config(argument: str = "umaze") -> ConfigDict:
     c.rewards = (
         "true",
         "states",
+        "regularised",
         "counting",
         "discriminator",
         "map",
@@ -66,7 +67,7 @@ def get_config(argument: str = "umaze") -> ConfigDict:
     p.entropy = 0.0
 
     if preset == "smoke":
-        c.rewards = ("true", "states", "random")
+        c.rewards = ("true", "states", "regularised", "random")
         c.goals, c.seeds = (1,), 2
         c.steps, c.evaluate_every, c.evaluation_episodes = 8_192, 4_096, 32
     return c.lock()
@@ -77,6 +78,8 @@ def _states(maze: ConfigDict, preset: str) -> ConfigDict:
     c = ConfigDict()
     c.model = ConfigDict(maze.model.to_dict())
     c.model.horizon, c.model.pinned = 1, ()  # states in a row
+    c.model.conservative = True  # so that the base has a log density
+    c.beta = 0.3  # of the penalty of leaving the base, with "regularised"
     c.levels = (0,)  # noise levels that a state's value is averaged over
     c.base = training(steps=4000, batch_size=256, learning_rate=1e-3)
     c.experts = training(steps=2000, batch_size=256, learning_rate=1e-3)

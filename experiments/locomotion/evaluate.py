@@ -20,6 +20,7 @@ from experiments.locomotion.rewards import measure_rewards
 from experiments.locomotion.rollouts import (
     Act,
     Arrays,
+    Played,
     evaluate_method,
     make_act,
     read,
@@ -44,12 +45,13 @@ def evaluate(
     least = HALF * float(prepared.expert["train"].rewards.mean())
     # Methods that differ in parameters or scale alone share one compiled program.
     acts: dict[Any, Act] = {}
+    done: dict[Any, Played] = {}
     for name, method in methods(run, trained).items():
         path = folder / f"{name}.npz"
         if not path.exists():
             key = (method.eps_fn, method.rank_by)
             act = acts.setdefault(key, make_act(run, prepared.normaliser, method))
-            save(path, evaluate_method(run, act, name, method))
+            save(path, evaluate_method(run, act, name, method, done))
         found[name] = read(path)
         results[name] = summarise(run.config.task, found[name], least)
         say(f"{name}: score {results[name]['score'][0]:.1f}")

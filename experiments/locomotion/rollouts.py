@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -110,8 +110,13 @@ def choose_guidance(
     return Guidance(choice, t_stop, tried)
 
 
-def evaluate_method(run: Run, act: Act, name: str, method: Method) -> Arrays:
-    """All seeds of one method on the test episodes, after choosing its guidance."""
+def evaluate_method(
+    run: Run, act: Act, name: str, method: Method, done: dict[Any, Played]
+) -> Arrays:
+    """All seeds of one method on the test episodes, after choosing its guidance.
+
+    Methods that act alike play the same episodes: ``done`` keeps those of this call.
+    """
     e, members = run.config.evaluation, len(method.params)
     play = partial(play_all, run, act, name, method)
     guidance = choose_guidance(play, method, e.scales, e.validation_episodes)
@@ -121,7 +126,10 @@ def evaluate_method(run: Run, act: Act, name: str, method: Method) -> Arrays:
 
     def test(scale: float, seeds: Sequence[int]) -> np.ndarray:
         own = [seeds[i * count : (i + 1) * count] for i in range(members)]
-        tested.append(play(scale, guidance.t_stop, own, films=e.films))
+        alike = (method.eps_fn, method.rank_by, id(method.params), scale, guidance.t_stop)
+        if alike not in done:
+            done[alike] = play(scale, guidance.t_stop, own, films=e.films)
+        tested.append(done[alike])
         return tested[-1].returns.ravel()
 
     returns = score_on_test(test, guidance.choice, range(TEST, TEST + members * count))

@@ -57,6 +57,12 @@ def check_states(section: ConfigDict) -> None:
             "reward of its own, so leave it empty"
         )
     limits.check_training(section, *STATES, prefix="states")
+    if not section.model.conservative:
+        raise ValueError(
+            "states.model.conservative is False; the penalty of 'regularised' needs the "
+            "base's log density, so leave it True"
+        )
+    limits.at_least(section, "states", beta=0)
     levels, most = section.levels, section.model.num_steps
     limits.check_levels(levels, most, "states.levels")
     if not levels:

@@ -12,6 +12,7 @@ import numpy as np
 
 from diffreward import data as d
 from diffreward import measures
+from diffreward.learn import log_density
 from diffreward.steer import stepwise, wrappers
 from diffreward.types import Params, RewardFn
 from experiments.baselines import scalar_fn
@@ -102,6 +103,19 @@ def pay_states(study: Study, job: Job) -> Pay:
     """Pays the extracted reward of the state: how much more often the expert is there."""
     member = goal_index(study, job) * study.states.run.config.rewards.seeds
     return state_value(study, study.states.run.reward, take(study.states.rewards, member))
+
+
+def pay_regularised(study: Study, job: Job) -> Pay:
+    """Pays that reward and ``states.beta`` times the base's log density, of its energy.
+
+    The return is then E[r] - beta KL(d || d_base) but for the entropy of the visits d:
+    places where neither model has been cost what they would cost under that penalty.
+    """
+    found, beta = study.states, study.config.states.beta
+    member = goal_index(study, job) * found.run.config.rewards.seeds
+    ratio = found.run.reward.reward_fn(take(found.rewards, member))
+    base = log_density(found.run.model, found.base)
+    return credit_state(study, lambda x_t, t: ratio(x_t, t) + beta * base(x_t, t))
 
 
 def pay_random(study: Study, job: Job) -> Pay:
@@ -223,6 +237,7 @@ def place(history: wrappers.History) -> np.ndarray:
 FORMS: dict[str, Form] = {
     "true": Form("being near the goal", pay_truth),
     "states": Form("the extracted reward of the state", pay_states),
+    "regularised": Form("that, less a penalty of leaving the base", pay_regularised),
     "counting": Form("log ratio of the data's visits to the place", pay_counting),
     "discriminator": Form("logit of a classifier of the data's states", pay_discriminator),
     "map": Form("the extracted map's value of the place", pay_map),

@@ -62,6 +62,7 @@ def settings(config: ConfigDict) -> dict[str, Any]:
         "starts_seed": config.seed,  # "seed" is the policy's own
         "ppo": config.ppo.to_dict(),
         "state_levels": list(config.states.levels),
+        "beta": config.states.beta,
         "map": {k: v for k, v in measured.items() if k.startswith("map_")},
     }
 

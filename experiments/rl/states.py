@@ -28,6 +28,7 @@ class States(NamedTuple):
     run: Run
     prepared: Prepared
     """Episodes without actions."""
+    base: Params
     rewards: Params
     """Stacked: member = goal * seeds + seed."""
     discriminator: nn.Module
@@ -72,7 +73,7 @@ def train_states(config: ConfigDict, maze_run: Run, maze_data: Prepared) -> Stat
     rewards = maze2d.train_rewards(run, prepared, base, experts, "rewards")
     network = build_scalar(config.states.discriminator)
     found = train_discriminators(run, prepared, network, config.states.discriminator)
-    return States(run, prepared, rewards, network, found)
+    return States(run, prepared, base, rewards, network, found)
 
 
 def train_discriminators(

@@ -43,8 +43,8 @@ def test_scale_is_best_over_all_seeds_on_validation_episodes(monkeypatch, tmp_pa
     with config.unlocked():
         config.evaluation.scales, config.evaluation.batch = (0.5, 1.0), 1
     run = build(config, tmp_path)
-    method = rows.Method(lambda *_: None, ["a", "b"], None)
-    found = rollouts.evaluate_method(run, lambda *_: None, "score-chosen", method)
+    method, done = rows.Method(lambda *_: None, ["a", "b"], None), {}
+    found = rollouts.evaluate_method(run, lambda *_: None, "score-chosen", method, done)
     assert found["scale"] == 1.0  # the first seed alone would take 0.5
     np.testing.assert_array_equal(found["tried"], [[0, 0.5, 1.5], [0, 1.0, 3.0]])
     np.testing.assert_array_equal(found["returns"], [[2.0] * 2, [4.0] * 2])
@@ -54,6 +54,17 @@ def test_scale_is_best_over_all_seeds_on_validation_episodes(monkeypatch, tmp_pa
     assert {scale for _, scale, _ in reported} == {1.0}
     # Every seed reports episodes of its own.
     assert len(numbers(reported)) == len(reported) == 4
+    # A method that acts alike has played them; at another scale or of others it has not.
+    asked.clear()
+    act, fixed = lambda *_: None, method._replace(scale=1.0)
+    again = rollouts.evaluate_method(run, act, "score", fixed, done)
+    np.testing.assert_array_equal(again["returns"], found["returns"])
+    assert not asked
+    other = method._replace(scale=0.5)
+    assert rollouts.evaluate_method(run, act, "score", other, done)["returns"][0, 0] == 3
+    twin = fixed._replace(params=["b", "a"])
+    assert rollouts.evaluate_method(run, act, "score", twin, done)["returns"][0, 0] == 4
+    assert len(asked) == 8
 
 
 def test_episodes_that_chose_a_scale_cannot_be_reported(monkeypatch, tmp_path):
@@ -65,7 +76,7 @@ def test_episodes_that_chose_a_scale_cannot_be_reported(monkeypatch, tmp_path):
     run = build(configs.get_config("hopper,smoke"), tmp_path)
     method = rows.Method(lambda *_: None, ["a"], None)
     with pytest.raises(ValueError, match="seed 10001 chose the scale"):
-        rollouts.evaluate_method(run, lambda *_: None, "score-chosen", method)
+        rollouts.evaluate_method(run, lambda *_: None, "score-chosen", method, {})
 
 
 @pytest.mark.parametrize("count", [1, rollouts.TEST - rollouts.VALIDATION + 1])

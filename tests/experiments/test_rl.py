@@ -10,7 +10,8 @@ import pytest
 
 from configs import rl as configs
 from diffreward import data as d
-from diffreward import files, measures
+from diffreward import files, measures, report
+from diffreward.learn import log_density
 from diffreward.steer import wrappers
 from diffreward.steer.stepwise import clean_reward, make_step_reward
 from experiments.build import build_scalar
@@ -63,7 +64,8 @@ def untrained_states(config, run, prepared):
     )
     rewards, discriminators = stack(own.reward.network), stack(network)
     bare = states.without_actions(prepared)
-    return states.States(own, bare, rewards, network, discriminators)
+    base = own.model.init(jax.random.key(9))
+    return states.States(own, bare, base, rewards, network, discriminators)
 
 
 def make_env(study, pay, count=6, **options):
@@ -91,7 +93,7 @@ def affine(raw, paid):
     np.testing.assert_allclose(slope * raw + shift, paid, atol=1e-3 * np.ptp(paid))
 
 
-@pytest.mark.parametrize("kind", ["states", "random", "discriminator"])
+@pytest.mark.parametrize("kind", ["states", "random", "discriminator", "regularised"])
 def test_states_are_paid_the_value_of_their_state_alone(study, kind):
     goal = 1 if kind == "random" else 8
     payment = pay.make_pay(study, build.Job(goal, kind, 3))
@@ -116,10 +118,57 @@ def test_states_are_paid_the_value_of_their_state_alone(study, kind):
     if kind == "discriminator":
         params = jax.tree.map(lambda x: x[member], study.states.discriminators)
         rho = lambda x: study.states.discriminator.apply(params, x, level)
+    elif kind == "regularised":
+        # The score of the added part is beta times that of the base.
+        density = log_density(own.model, study.states.base)
+        rho = lambda x: own.reward.reward_fn(params)(x, level) + 0.3 * density(x, level)
     else:
         rho = lambda x: own.reward.reward_fn(params)(x, level)
     scale = own.model.schedule.sqrt_alpha_bar[0]
     affine(np.asarray(jax.vmap(rho)(scale * x)), paid)
+
+
+def test_a_pair_of_states_says_where_the_expert_is_more_often(config, tmp_path):
+    """Two goals, trained from their data alone: each reward is highest at its own."""
+    rng = np.random.default_rng(7)
+    config = config.copy_and_resolve_references()
+    with config.unlocked():
+        config.states.model.width = 48
+        for name in ("base", "experts", "rewards", "discriminator"):
+            section = config.states[name]
+            section.steps, section.learning_rate, section.devices = 400, 3e-3, 1
+    run = maze2d.build(config.maze2d, tmp_path)
+    goals = [run.maze.goals[goal - 1] for goal in config.maze2d.goals]
+    places = d.sample_free(run.maze, rng, 6000)
+
+    def episodes(x):
+        states = np.concatenate([x, rng.normal(0, 0.5, x.shape)], 1)
+        ends = np.arange(len(x)) % 50 == 49
+        whole = d.Episodes.from_arrays(states, rng.normal(size=x.shape), timeouts=ends)
+        parts = d.split_episodes(len(whole.starts), 0)
+        return {name: d.select(whole, index) for name, index in parts.items()}
+
+    near = lambda goal: np.concatenate(
+        [goal + rng.normal(0, 0.3, (3000, 2)), places[:3000]]
+    )
+    base, experts = episodes(places), [episodes(near(goal)) for goal in goals]
+    normaliser = d.fit_limits(d.transitions(base["train"]))
+    prepared = maze2d.Prepared(normaliser, base, experts)
+    report.open_stage(tmp_path / "data", {})
+    found = states.train_states(config, run, prepared)
+    assert found.run.model.shape == (1, 4)
+    assert not found.run.model.pinned.any()
+    study = build.Study(config, tmp_path, run, prepared, {}, found)
+    for kind in ("states", "discriminator"):
+        for i, goal in enumerate(goals):
+            raw = pay.FORMS[kind].make(study, build.Job(config.maze2d.goals[i], kind, 0))
+            rows = np.zeros((2, WINDOW, 6), np.float32)
+            rows[:, -1, 2:4] = [goal, goals[1 - i]]
+            here, elsewhere = raw(wrappers.History(rows, np.ones(2, int)), np.zeros(2))
+            assert here > elsewhere + 1
+    for name in ("base", "experts", "rewards", "discriminators"):
+        assert (tmp_path / "states" / name / "report.json").exists()
+    assert not (tmp_path / "states" / "data").exists()
 
 
 def test_counting_pays_places_by_how_often_the_expert_is_there(config, study):
@@ -337,6 +386,8 @@ def test_regret_has_no_scale_where_the_true_reward_teaches_nothing(tmp_path):
         ("first_seed", -1, "first_seed is -1"),
         ("states.levels", (), "name one or more"),
         ("states.levels", (32,), "write levels from 0 to 31"),
+        ("states.beta", -0.1, r"states\.beta is -0.1"),
+        ("states.model.conservative", False, "leave it True"),
         ("states.model.pinned", (0,), "what is pinned has no reward of its own"),
         ("states.base.steps", 0, r"states\.base\.steps is 0"),
         ("window_levels", 33, "more than the maze2d.model.num_steps=32"),

@@ -15,6 +15,7 @@ from diffreward.learn import (
     alignment,
     distillation,
     energy_reward,
+    log_density,
     noise,
     noise_at,
     record_task,
@@ -156,6 +157,18 @@ def test_distilling_a_recorded_state_is_distilling_the_model(key):
     reward = RewardModel(ResidualEnergy(student.net), SCHEDULE, SCORE)
     task = record_task(reward, SHAPE, 4, start=params)
     assert task.init(key)["energy"] is params
+
+
+def test_the_gradient_of_the_log_density_is_the_score_of_the_model(key):
+    network = EnergyDenoiser(TrajectoryMLP(8, 1))
+    model = MODEL._replace(network=network, pinned=jnp.zeros(SHAPE, bool))
+    params, x = model.init(key), normals(4, *SHAPE)
+    for t in (0, 3, SCHEDULE.num_steps - 1):
+        found = jax.grad(log_density(model, params))(x, jnp.int32(t))
+        score = -model.eps_fn(params)(x, jnp.int32(t)) / SCHEDULE.sigma[t]
+        np.testing.assert_allclose(found, score, rtol=1e-3, atol=1e-4)
+    with pytest.raises(ValueError, match="needs an energy"):
+        log_density(MODEL, BASE)
 
 
 VALUES = {"base": 1.0, "expert": 2.0, "base_at_expert": 3.0, "expert_at_base": 4.0}

@@ -5,6 +5,7 @@ from diffreward.learn.align import (
     RewardModel,
     alignment,
     energy_reward,
+    log_density,
     reward_task,
 )
 from diffreward.learn.baselines import classification, preference, regression
@@ -41,6 +42,7 @@ __all__ = [
     "energy_reward",
     "equal_parts",
     "init",
+    "log_density",
     "noise",
     "noise_at",
     "preference",

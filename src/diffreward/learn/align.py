@@ -149,6 +149,28 @@ def reward_task(
     return Task(init=first, loss=loss, draw=batch)
 
 
+def log_density(model: Denoiser, params: Params) -> RewardFn:
+    """Log density of noised samples under a conservative model, up to a constant per level.
+
+    What it predicts of x_0 is the gradient of an energy E, so its score is the gradient of
+    ``(sqrt(alpha_bar) E - |x_t|^2 / 2) / sigma^2``.
+
+    Raises:
+        ValueError: if the model is not conservative.
+    """
+    network = model.network
+    if not isinstance(network, EnergyDenoiser):
+        raise ValueError(
+            "the log density of a model needs an energy; set model.conservative=True"
+        )
+
+    def value(x_t: Array, t: Array) -> Scalar:
+        energy = model.schedule.sqrt_alpha_bar[t] * network.energy(params, x_t, t)
+        return (energy - jnp.vdot(x_t, x_t) / 2) / jnp.square(model.schedule.sigma[t])
+
+    return value
+
+
 def energy_reward(model: Denoiser, base: Params, expert: Params) -> RewardFn:
     """The relative reward of two conservative models, exact without training.
 
