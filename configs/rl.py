@@ -80,14 +80,16 @@ def _states(maze: ConfigDict, preset: str) -> ConfigDict:
     c.model.horizon, c.model.pinned = 1, ()  # states in a row
     c.model.conservative = True  # so that the base has a log density
     c.beta = 0.3  # of the penalty of leaving the base, with "regularised"
-    c.levels = (0,)  # noise levels that a state's value is averaged over
+    # Noise levels that a state's value is averaged over: where there is little noise, a
+    # ratio is least blurred over what neither model has seen.
+    c.levels = (1,)
     c.base = training(steps=4000, batch_size=256, learning_rate=1e-3)
-    c.experts = training(steps=2000, batch_size=256, learning_rate=1e-3)
+    c.experts = training(steps=1000, batch_size=128, learning_rate=1e-3)
     c.experts.init = "base"
     c.start = ConfigDict(maze.start.to_dict())
     c.rewards = ConfigDict(maze.rewards.to_dict())
-    c.rewards.steps, c.rewards.batch_size = 2000, 256
-    c.discriminator = training(steps=2000, batch_size=256, learning_rate=1e-3)
+    c.rewards.steps = 2000
+    c.discriminator = training(steps=2000, batch_size=128, learning_rate=1e-3)
     c.discriminator.width, c.discriminator.depth, c.discriminator.time_width = 192, 2, 0
     if preset == "smoke":
         for t in (c.base, c.experts, c.start, c.rewards, c.discriminator):
