@@ -109,10 +109,8 @@ def share(plain: ConfigDict, first: Path, own: ConfigDict, folder: Path) -> None
         same = all(plain[s].to_dict() == own[s].to_dict() for s in sections)
         if not same or (folder / stage).exists():
             return
-        partial = folder / f"{stage}.partial"
-        shutil.rmtree(partial, ignore_errors=True)
-        shutil.copytree(first / stage, partial)
-        partial.rename(folder / stage)
+        with files.writing(folder / stage) as made:
+            shutil.copytree(first / stage, made)
 
 
 def page(config: ConfigDict, found: dict[str, Any]) -> str:

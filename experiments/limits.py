@@ -28,7 +28,7 @@ TRAINING = {
 NETWORK = {"width": 1, "depth": 1, "time_width": 0}
 """Of the sections that describe a perceptron."""
 REWARD = {"seeds": 1, **NETWORK}
-"""Of the sections that train a scalar, beside those."""
+"""Of sections that have them, beside those: rewards and classifiers."""
 
 
 def at_least(section: ConfigDict, name: str, **least: float) -> None:
@@ -167,8 +167,7 @@ def check_training(config: ConfigDict, *names: str, prefix: str = "") -> None:
         section = functools.reduce(getattr, name.split("."), config)
         name = _label(prefix, name)
         at_least(section, name, **TRAINING)
-        if "seeds" in section.to_dict():
-            at_least(section, name, **REWARD)
+        at_least(section, name, **{k: n for k, n in REWARD.items() if k in section})
         positive(section, name, "learning_rate")
         check_held(section, name)
         if not 0 <= section.ema_decay < 1:

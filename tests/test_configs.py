@@ -204,7 +204,7 @@ def test_plans_are_steered_with_the_variance_that_the_reward_lacks(preset, monke
     models = evaluate.Models(init, init, init, init)
     plans = evaluate.compile_measurements(run).steered_plans
     known = jnp.zeros((1, *run.model.shape))
-    jax.eval_shape(lambda known: plans(models, known, (1.0, 0.0)), known)
+    jax.eval_shape(lambda known: plans(models, (1.0, 0.0), known, 0), known)
     assert asked["scale_by_variance"] is (preset == "score")
 
 

@@ -83,6 +83,8 @@ ALLOWED = {
     ("src/diffreward/cli/measure.py", "savefig"),
     # A file that the simulator's own generator makes in the system's folder.
     ("src/diffreward/data/maze_physics.py", "os.unlink"),
+    # Into the place that a door gives.
+    ("experiments/ablations.py", "shutil.copytree"),
     # The folder of a training that nobody wants to keep.
     ("src/diffreward/extract/training.py", "tempfile.TemporaryDirectory"),
     # The sink of a program whose reader went away.

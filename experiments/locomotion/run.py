@@ -86,7 +86,9 @@ def evaluate_stage(run: Run, prepared: Prepared, trained: Trained) -> dict[str, 
     """Rollouts and measurements of all that was trained; returns their report."""
     config, folder = run.config, run.workdir / "evaluation"
     names = ["data", "expert", *run.rewards, "base"]
-    names += [name for name in BASELINES if name in wanted(run)]
+    # Those that are there even if no row asks for them: episodes that they played are kept.
+    there = lambda name: (run.workdir / name / "report.json").exists()
+    names += [name for name in BASELINES if name in wanted(run) or there(name)]
     names += ["other_base"] if config.other_base else []
     settings = {"evaluation": config.evaluation.to_dict(), "seed": config.seed}
     if not report.open_stage(folder, settings, run.digests(*names)):

@@ -57,6 +57,7 @@ def check_states(section: ConfigDict) -> None:
             "reward of its own, so leave it empty"
         )
     limits.check_training(section, *STATES, prefix="states")
+    limits.check_window(section.rewards, "states.rewards", section.model.horizon)
     if not section.model.conservative:
         raise ValueError(
             "states.model.conservative is False; the penalty of 'regularised' needs the "

@@ -202,7 +202,7 @@ def test_energies_steer_without_training_as_the_expert_acts(run):
 def test_models_need_not_be_conservative(config, tmp_path):
     other = config.copy_and_resolve_references()
     with other.unlocked():
-        other.model.conservative = False
+        other.model.conservative = other.expert_model.conservative = False
     methods = locomotion.main(other, tmp_path)["methods"]
     assert "energies" not in methods
     assert methods["difference"]["gap_closure"][0] == pytest.approx(1.0, abs=0.05)
