@@ -167,7 +167,9 @@ def check_training(config: ConfigDict, *names: str, prefix: str = "") -> None:
         section = functools.reduce(getattr, name.split("."), config)
         name = _label(prefix, name)
         at_least(section, name, **TRAINING)
-        at_least(section, name, **{k: n for k, n in REWARD.items() if k in section})
+        at_least(
+            section, name, **{k: n for k, n in REWARD.items() if k in section.to_dict()}
+        )
         positive(section, name, "learning_rate")
         check_held(section, name)
         if not 0 <= section.ema_decay < 1:
