@@ -17,12 +17,15 @@ from diffreward import extract, report
 from diffreward.data import pairs
 from diffreward.diffusion import cosine
 from diffreward.extract import truth
+from diffreward.extract.conditional import KnownConditionalPair, known_conditional_pairs
 from diffreward.reward import noised_values
-from experiments.leaderboard import maze
+from experiments.leaderboard import maze, page
 
 Scores = dict[str, np.ndarray]
 """What a reward says of every test sample, and what is true of it."""
 
+EACH = 4
+"""Test samples of either law under one context."""
 COUNTING = "counting"
 """The row of visits alone, beside the extractors of the maze."""
 
@@ -93,6 +96,26 @@ def closed_form(known: pairs.KnownPair) -> KnownReward:
     return KnownReward(prepare, lambda config: config)
 
 
+def conditional(known: KnownConditionalPair) -> KnownReward:
+    """Exact models of two laws given a context, judged within shared contexts."""
+
+    def prepare(case: Case) -> Contest:
+        config, schedule = case.config, cosine(case.config.num_steps)
+        train_key, draw_key, key = jax.random.split(jax.random.key(case.seed), 3)
+        contexts = max(2, config.test_samples // EACH)
+        x_0, context = known.sample_within(draw_key, contexts, EACH)
+        true_fn = lambda x_t, t: known.reward(x_t, schedule.alpha_bar[t])
+
+        def measure(reward: extract.Reward) -> Scores:
+            asked = (reward.reward_fn, true_fn, schedule, key, x_0, known.pinned)
+            return {**truth.compare(*asked)._asdict(), page.CONTEXT: np.asarray(context)}
+
+        source = truth.exact_source(known, schedule, train_key, config.samples)
+        return Contest(source, measure, {}, {})
+
+    return KnownReward(prepare, lambda config: config)
+
+
 def maze_windows(case: Case) -> Contest:
     """Against a clean reward, with learned models of real and resampled windows."""
     config, schedule = case.config, cosine(case.config.num_steps)
@@ -128,5 +151,6 @@ PAIRS: dict[str, KnownReward] = {
         "Maze windows, reward known, models learned",
     ),
     **{name: closed_form(known) for name, known in pairs.known_pairs().items()},
+    **{name: conditional(k) for name, k in known_conditional_pairs().items()},
 }
 """By the names of ``pairs``."""

@@ -16,6 +16,8 @@ COSTS = ("seconds", "evaluations", "evaluations_per_value")
 JUDGED = "gradient_alignment"
 """The method that the others are compared with."""
 
+CONTEXT = "context"
+"""Among the scores of a conditional pair: the number of every test sample's context."""
 LAWS = ("gradient_error", "value_error", "rank_correlation")
 RESAMPLES = 500
 LAW_RESAMPLES = 200
@@ -28,14 +30,27 @@ Found = dict[str, Rows]
 
 
 def law_row(folders: list[Path]) -> dict[str, Any]:
-    """Errors of one row on a closed form; intervals resample seeds and test samples."""
-    found = [truth.Comparison(**_scores(folder)) for folder in folders]
+    """Errors of one row on a closed form; intervals resample seeds and test samples.
+
+    Of a conditional law, they resample contexts, each with all of its samples.
+    """
+    scores = [_scores(folder) for folder in folders]
+    context = [s.pop(CONTEXT, None) for s in scores]
+    found = [truth.Comparison(**s) for s in scores]
 
     def numbers(i: int, rows: np.ndarray) -> list[float]:
-        every = truth.accuracy(truth.Comparison(*(a[rows] for a in found[i])))
+        picked = truth.Comparison(*(a[rows] for a in found[i]))
+        shared = context[i]
+        under = None if shared is None else shared[rows]
+        every = truth.accuracy(picked, context=under)
         return [getattr(every, name) for name in LAWS]
 
-    units = [list(np.arange(len(f.value))[:, None]) for f in found]
+    units = [
+        list(np.arange(len(f.value))[:, None])
+        if c is None
+        else [np.flatnonzero(c == k) for k in np.unique(c)]
+        for f, c in zip(found, context, strict=True)
+    ]
     value, draws = nested_bootstrap(numbers, units, resamples=LAW_RESAMPLES)
     levels = [
         [truth.accuracy(f, slice(t, t + 1)).gradient_error for f in found]

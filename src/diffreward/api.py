@@ -3,7 +3,7 @@
 What stands here works on batches and calls the packages, which are written for one sample.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,20 @@ from diffreward.arguments import (
     flags_of,
     is_number,
     kind,
-    rows_of,
+    rows_of_context,
+    samples_of,
     shape_of_answer,
 )
 from diffreward.card import load
 from diffreward.data.normaliser import Normaliser
-from diffreward.diffusion import DiffusionModel, Schedule, sample, to_eps_fn
+from diffreward.diffusion import (
+    Context,
+    DiffusionModel,
+    Schedule,
+    context_layout,
+    sample,
+    to_eps_fn,
+)
 from diffreward.reward import Pair, Reward, make_pair, score_samples
 from diffreward.toy import ToyPair, toy_pair
 from diffreward.types import EpsFn, Scalar
@@ -34,6 +42,7 @@ __all__ = [
     "Pair",
     "Reward",
     "ToyPair",
+    "context_layout",
     "draw_samples",
     "fit",
     "guide",
@@ -44,8 +53,9 @@ __all__ = [
     "toy_pair",
 ]
 
-Samples = Float[np.ndarray | Array, "_ ..."]
-"""Clean samples of one shape, one per row."""
+Samples = Float[np.ndarray | Array, "_ ..."] | tuple[Any, Context]
+"""Clean samples of one shape, one per row; where a pair or a reward is conditional, with
+their contexts, (samples, {name: a row per sample})."""
 
 
 def fit(
@@ -80,7 +90,8 @@ def fit(
         batch_size: samples per step.
         learning_rate: at its highest.
         network: Linen module that maps (x_t, t) to a scalar; None for a perceptron.
-        pinned: entries of a sample that are a condition: shown clean, in no loss.
+        pinned: entries of a sample that are a condition: shown clean, in no loss; by
+            default those of the pair.
         normaliser: from the data's own units to the coordinates of the pair, kept with
             the reward; it is then scored on data in their own units.
         seed: of parameters, batches and noises.
@@ -104,7 +115,8 @@ def fit(
             "fit needs samples, or base= and expert= instead; give one of them"
         )
     given = {"samples": samples, "base": base, "expert": expert}
-    rows = {name: rows_of(name, x) for name, x in given.items() if x is not None}
+    told = {name: x for name, x in given.items() if x is not None}
+    rows = {name: samples_of(name, x, pair.context) for name, x in told.items()}
     at_least("steps", steps, 1)
     at_least("batch_size", batch_size, len(rows))
     at_least("seed", seed, 0)
@@ -117,6 +129,9 @@ def fit(
     shape = next(iter(rows.values())).shape[1:]
     for name in ("base", "expert"):
         check_noise_prediction(f"{name} of the pair", getattr(pair, name), shape)
+    if pair.context is not None:
+        rows = {name: pair.context.normalised(x) for name, x in rows.items()}
+        normaliser = pair.context.normaliser(normaliser)
     if network is not None:
         value = lambda x_t, t: network.init_with_output(jax.random.key(0), x_t, t)[0]
         if answer := shape_of_answer("network", value, shape):
@@ -165,7 +180,7 @@ def score(
             not finite, or for another ``as_``.
     """
     _check_reward("score", reward)
-    rows = rows_of("samples", samples, reward.shape)
+    rows = samples_of("samples", samples, reward.context, reward.shape)
     at_least("num_noises", num_noises, 1)
     at_least("seed", seed, 0)
     return score_samples(reward, rows, seed=seed, num_noises=num_noises, as_=as_)
@@ -189,7 +204,7 @@ def guide(
         scale: 0 is the model itself.
         space: where the gradient is added, see :func:`diffreward.steer.guide`.
         t_stop: no guidance at levels below it.
-        pinned: conditioned entries, never moved.
+        pinned: conditioned entries, never moved; by default those of the reward.
 
     Returns:
         A noise prediction, which samplers take like any other.
@@ -198,8 +213,13 @@ def guide(
         ValueError: for arguments that do not fit together; the message says which.
     """
     _check_reward("guide", reward)
-    fixed = flags_of("pinned", pinned, reward.shape)
+    fixed = flags_of("pinned", reward.pinned if pinned is None else pinned, reward.shape)
     if isinstance(model, DiffusionModel):
+        if reward.context is not None:
+            raise ValueError(
+                "this reward needs a context, and so does what it steers: "
+                f"guide(model, reward.given(context)); it is {reward.context.words}"
+            )
         model = to_eps_fn(model, reward.schedule, reward.normaliser, fixed)
     elif not callable(model):
         one = "its .base" if isinstance(model, Pair) else "a function (x_t, t) -> eps"
@@ -219,14 +239,21 @@ def guide(
 
 
 def draw_samples(
-    model: EpsFn, schedule: Schedule, shape: tuple[int, ...], *, seed: int = 0
+    model: EpsFn | Callable[[Context], EpsFn],
+    schedule: Schedule,
+    shape: tuple[int, ...],
+    *,
+    context: Context | None = None,
+    seed: int = 0,
 ) -> Float[np.ndarray, "samples ..."]:
     """Draws samples of a model, steered or not; equal seeds begin with equal noise.
 
     Args:
-        model: noise prediction of (x_t, t).
+        model: noise prediction of (x_t, t); with a ``context``, a function of one that
+            gives it, such as ``lambda c: guide(pair.given(c).base, reward.given(c))``.
         schedule: its levels, such as ``pair.schedule``.
         shape: of all: a number of samples, then the shape of one.
+        context: arrays by name, with a row for every sample to draw.
         seed: of all noises.
 
     Raises:
@@ -241,10 +268,16 @@ def draw_samples(
     for size in shape:
         at_least("every size of shape", size, 1)
     at_least("seed", seed, 0)
-    check_noise_prediction("model", model, shape[1:])
-    draw = lambda key: sample(model, schedule, key, shape[1:])
+    rows = {k: rows_of_context(k, v, shape[0]) for k, v in (context or {}).items()}
+    asked: Callable[..., Any] = model
+    under = lambda given: asked if context is None else asked(given)
+    check_noise_prediction("model", under({k: v[0] for k, v in rows.items()}), shape[1:])
+
+    def draw(key: Array, given: Context) -> Array:
+        return sample(under(given), schedule, key, shape[1:])
+
     keys = jax.random.split(jax.random.key(seed), shape[0])
-    return np.asarray(jax.jit(jax.vmap(draw))(keys))
+    return np.asarray(jax.jit(jax.vmap(draw))(keys, rows))
 
 
 def save(

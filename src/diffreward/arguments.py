@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from diffreward.diffusion import ContextLayout
+
 
 def kind(value: object) -> str:
     """What a value is, for a message."""
@@ -63,6 +65,44 @@ def rows_of(
         first = int(np.argmax(bad))
         raise ValueError(f"sample {first} of {name} holds a number that is not finite")
     return jnp.asarray(rows)
+
+
+def rows_of_context(
+    name: str, values: Any, count: int | None = None
+) -> Float[Array, "rows ..."]:
+    """Values of one part of a context as float32, one per sample; also single numbers.
+
+    Raises:
+        ValueError: naming the part, for anything else.
+    """
+    rows = np.asarray(values)
+    what = f"context {name!r}"
+    flat = rows_of(what, rows[:, None] if rows.ndim == 1 else rows)
+    if count is not None and len(flat) != count:
+        raise ValueError(f"{what} has {len(flat)} rows for {count} samples")
+    return flat[:, 0] if rows.ndim == 1 else flat
+
+
+def samples_of(
+    name: str,
+    samples: Any,
+    context: ContextLayout | None,
+    shape: tuple[int, ...] | None = None,
+) -> Float[Array, "rows ..."]:
+    """Samples, with their contexts where there are any, as float32, one per row.
+
+    Raises:
+        ValueError: naming the argument, for anything else.
+    """
+    if context is None:
+        return rows_of(name, samples, shape)
+    if not (isinstance(samples, tuple) and len(samples) == 2):
+        raise ValueError(
+            f"{name} must come with contexts, as (samples, {{name: rows}}): {context.words}"
+        )
+    x, contexts = samples
+    parts = {k: rows_of_context(k, v) for k, v in dict(contexts).items()}
+    return context.pack(rows_of(name, x, context.shape), parts)
 
 
 def flags_of(

@@ -32,14 +32,15 @@ from diffreward.card.schema import (
     NORMALISED,
     check_card,
     check_tensors,
+    context_size,
     is_number,
 )
 from diffreward.data.normaliser import Normaliser
-from diffreward.diffusion import Schedule
+from diffreward.diffusion import ContextLayout, Schedule, context_layout
 from diffreward.networks import build, describe
 from diffreward.reward import UNITS, Reward, network_reward
 
-FORMAT = "diffreward-card-2"
+FORMAT = "diffreward-card-3"
 WEIGHTS, PROGRAM = "weights.safetensors", "score.py"
 
 
@@ -59,7 +60,7 @@ def save(
     Args:
         reward: with a network; training-free rewards have nothing to save.
         folder: of the card; must not exist, unless it is a card to ``replace``.
-        shape: of one sample.
+        shape: of one sample, of a conditional reward that of the vector with its context.
         provenance: where it comes from: digests of both models and of the data.
         measures: what was measured; numbers, or (value, low, high) with an interval.
         limits: what the reward must not be used for, one sentence each.
@@ -89,7 +90,8 @@ def save(
     except NotExportable as error:
         limits.append(f"No NumPy program: {error}.")
     coordinates = AS_GIVEN if reward.normaliser is None else NORMALISED
-    check_tensors(tensors, tuple(shape), coordinates)
+    conditioned = 0 if reward.pinned is None else int(np.sum(reward.pinned))
+    check_tensors(tensors, tuple(shape), coordinates, conditioned)
 
     # Sorted, so that equal rewards are equal files.
     contents = {WEIGHTS: safetensors.numpy.save(dict(sorted(tensors.items())))}
@@ -109,6 +111,8 @@ def save(
         "shape": list(shape),
         "units": reward.units,
         "coordinates": coordinates,
+        "conditioned": conditioned,
+        "context": _described(reward.context),
         "weights_sha256": weights,
         "score_sha256": None if source is None else _digest(contents[PROGRAM]),
         "provenance": dict(provenance or {}),
@@ -177,7 +181,7 @@ def open_card(folder: str | Path) -> tuple[Reward, dict[str, Any]]:
         tensors = safetensors.numpy.load(file.data)
         file.spend(len(file.data) + 4 * math.prod(shape), "a sample of the card's shape")
         try:
-            check_tensors(tensors, shape, card["coordinates"])
+            check_tensors(tensors, shape, card["coordinates"], card["conditioned"])
             reward = _rebuilt(card, tensors, shape)
         except (KeyError, ValueError, TypeError) as error:
             raise files.FileValueError(f"{folder} cannot be rebuilt: {error}") from error
@@ -198,6 +202,7 @@ def _rebuilt(
     normaliser = None
     if card["coordinates"] == NORMALISED:
         normaliser = Normaliser(tensors["normaliser/shift"], tensors["normaliser/scale"])
+    pinned = jnp.asarray(tensors["pinned"]) if card["conditioned"] else None
     return network_reward(
         network,
         _params(network, params, shape),
@@ -207,7 +212,29 @@ def _rebuilt(
         normaliser=normaliser,
         cost=card["cost"],
         shape=shape,
+        pinned=pinned,
+        context=_layout(card["context"], shape),
     )
+
+
+def _described(context: ContextLayout | None) -> dict[str, Any] | None:
+    """A context as a card has it. Its coordinates are among those of the whole vector."""
+    if context is None:
+        return None
+    parts = {part.name: list(part.shape) for part in context.parts}
+    return {"sample": list(context.shape), "parts": parts}
+
+
+def _layout(context: dict[str, Any] | None, shape: tuple[int, ...]) -> ContextLayout | None:
+    if context is None:
+        return None
+    if shape != (context_size(context),):
+        raise ValueError(
+            f"its context is of vectors of {context_size(context)} numbers, samples are "
+            f"shaped {shape}"
+        )
+    parts = {name: tuple(part) for name, part in context["parts"].items()}
+    return context_layout(tuple(context["sample"]), parts)
 
 
 @files.contained
@@ -305,6 +332,8 @@ def _tensors(reward: Reward) -> dict[str, np.ndarray]:
     if reward.normaliser is not None:
         for name, values in reward.normaliser._asdict().items():
             tensors[f"normaliser/{name}"] = np.asarray(values, np.float32)
+    if reward.pinned is not None and np.any(reward.pinned):
+        tensors["pinned"] = np.asarray(reward.pinned)
     return {k: np.ascontiguousarray(v) for k, v in tensors.items()}
 
 

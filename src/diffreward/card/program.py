@@ -18,7 +18,7 @@ HEADER = '''"""Scores samples with the reward of this card. Needs NumPy only.
 
 python score.py samples.npy [scores.npy] [--as ranking]
 
-samples: (N, {shape}), in data units
+samples: (N, {shape}), in data units{parts}
 scores, by default: {units}
 --as ranking: {ranking}
 """
@@ -32,6 +32,7 @@ from pathlib import Path
 import numpy as np
 
 SHAPE = {shape_tuple}
+CONTEXT = {context}
 ROWS = {rows}
 UNITS = {{"value": "{units}", "ranking": "{ranking}"}}
 WEIGHTS_SHA256 = "{blank}"
@@ -73,6 +74,20 @@ def reward(x, t):
     return np.concatenate(values)
 
 
+def pack(x, **context):
+    """Samples (N, ...) and their contexts, by the names in CONTEXT, as one array."""
+    parts = {{"x": x, **context}}
+    if set(parts) != set(CONTEXT):
+        raise ValueError(f"arrays named {{sorted(parts)}}, needed are {{sorted(CONTEXT)}}")
+    flat = []
+    for name, shape in CONTEXT.items():
+        part = np.asarray(parts[name], np.float32)
+        if part.shape != (len(x), *shape):
+            raise ValueError(f"{{name}} has shape {{part.shape}}, not (N, *{{shape}})")
+        flat.append(part.reshape(len(x), -1))
+    return np.concatenate(flat, 1)
+
+
 def score(x, seed=0, noises=4, as_="value"):
     """Scores of clean samples (N, ...) in data units; UNITS says what they are.
 
@@ -91,9 +106,15 @@ def score(x, seed=0, noises=4, as_="value"):
     total = np.zeros(len(x), np.float64)
     for t in range(levels):
         for noise in eps[t]:
-            total += reward(a[t] * x + s[t] * noise, t)
+            x_t = a[t] * x + s[t] * noise
+            if "pinned" in W:  # a condition is shown clean
+                x_t = np.where(W["pinned"], x, x_t)
+            total += reward(x_t, t)
     return (total / (levels * noises)).astype(np.float32)
 '''
+
+PARTS = """, the vectors of pack(); or
+samples.npz with the arrays {parts}"""
 
 FOOTER = """
 
@@ -105,7 +126,9 @@ def main():
     parser.add_argument("scores", nargs="?")
     parser.add_argument("--as", dest="as_", choices=UNITS, default="value")
     args = parser.parse_args()
-    scores = score(np.load(args.samples), as_=args.as_)
+    samples = np.load(args.samples)
+    packed = samples if isinstance(samples, np.ndarray) else pack(**samples)
+    scores = score(packed, as_=args.as_)
     print(UNITS[args.as_], file=sys.stderr)
     if args.scores is not None:
         np.save(args.scores, scores)
@@ -143,9 +166,14 @@ def program(reward: Reward, shape: tuple[int, ...]) -> tuple[str, Mapping[str, A
 
     examples = (jnp.zeros((ROWS, *shape)), jnp.zeros(ROWS, jnp.int32))
     body, constants = numpy_source(batched, named, *examples)
+    context = reward.context
+    parts = {} if context is None else {"x": context.shape}
+    parts |= {} if context is None else {part.name: part.shape for part in context.parts}
     header = HEADER.format(
         shape=", ".join(map(str, shape)),
         shape_tuple=tuple(shape),
+        parts=PARTS.format(parts=", ".join(parts)) if parts else "",
+        context=parts,
         rows=ROWS,
         blank=BLANK,
         units=UNITS[reward.units],

@@ -7,13 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from diffreward.diffusion import Schedule
+from diffreward.diffusion import Schedule, is_part_name
 from diffreward.reward import UNITS
 
 AXES = 8
 """Axes that a sample may have."""
 NESTING = 8
 """Levels of objects within each other that a card may have."""
+PARTS = 64
+"""Arrays that a context may have."""
 TENSORS = 4096
 """Arrays that a card may have."""
 NORMALISED, AS_GIVEN = "data units, normalised inside", "as given"
@@ -52,7 +54,10 @@ def check_card(card: Any, path: Path, formats: str) -> dict[str, Any]:
 
 
 def check_tensors(
-    tensors: Mapping[str, np.ndarray], shape: tuple[int, ...], coordinates: str
+    tensors: Mapping[str, np.ndarray],
+    shape: tuple[int, ...],
+    coordinates: str,
+    conditioned: int,
 ) -> None:
     """Everything in the weights but the parameters: names, sizes, numbers.
 
@@ -60,6 +65,7 @@ def check_tensors(
         tensors: of the weights, by name.
         shape: of one sample.
         coordinates: what the card says of them.
+        conditioned: how many entries the card says are a condition.
 
     Raises:
         ValueError: naming the first that is missing, unknown or wrong.
@@ -69,6 +75,8 @@ def check_tensors(
     wanted = {f"schedule/{name}" for name in Schedule._fields}
     if coordinates == NORMALISED:
         wanted |= {"normaliser/shift", "normaliser/scale"}
+    if conditioned:
+        wanted.add("pinned")
     free = ("params/", "const/")
     named = {name for name in tensors if not name.startswith(free)}
     if odd := sorted(named ^ wanted):
@@ -80,7 +88,9 @@ def check_tensors(
     levels = {tensors[f"schedule/{name}"].shape for name in Schedule._fields}
     if len(levels) > 1 or len(next(iter(levels))) != 1 or not min(levels)[0]:
         raise ValueError(f"the noise levels have the shapes {sorted(levels)}")
-    for name in sorted(wanted):
+    if conditioned:
+        check_pinned(tensors["pinned"], shape, conditioned)
+    for name in sorted(wanted - {"pinned"}):
         if tensors[name].dtype != np.float32:
             raise ValueError(f"{name} is {tensors[name].dtype}, a card has float32")
         if name.startswith("normaliser/") and tensors[name].shape not in ((), shape[-1:]):
@@ -89,6 +99,25 @@ def check_tensors(
             )
     if coordinates == NORMALISED and not (tensors["normaliser/scale"] > 0).all():
         raise ValueError("normaliser/scale must be positive")
+
+
+def check_pinned(pinned: np.ndarray, shape: tuple[int, ...], conditioned: int) -> None:
+    """Which entries are a condition: flags of a sample, as many as the card says.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    if pinned.dtype != np.bool_ or pinned.shape != shape or pinned.sum() != conditioned:
+        raise ValueError(
+            f"pinned is {pinned.dtype} of shape {pinned.shape} with {int(pinned.sum())} "
+            f"entries set; the card says {conditioned} of {shape}"
+        )
+
+
+def context_size(context: Mapping[str, Any]) -> int:
+    """Numbers in the vector of a sample and its context."""
+    shapes = [context["sample"], *context["parts"].values()]
+    return sum(math.prod(shape) for shape in shapes)
 
 
 def is_number(value: Any) -> bool:
@@ -139,6 +168,19 @@ def _is_shape(value: Any) -> bool:
     return whole and 0 < len(value) <= AXES and all(0 < n < 2**31 for n in value)
 
 
+def _is_context(value: Any) -> bool:
+    if value is None:
+        return True
+    if not isinstance(value, dict) or value.keys() != {"sample", "parts"}:
+        return False
+    parts = value["parts"]
+    if not isinstance(parts, dict) or not 0 < len(parts) <= PARTS:
+        return False
+    return all(map(is_part_name, parts)) and all(
+        _is_shape(shape) or shape == [] for shape in (value["sample"], *parts.values())
+    )
+
+
 def _is_text(value: Any) -> bool:
     return isinstance(value, str)
 
@@ -182,6 +224,11 @@ ENTRIES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "coordinates": (
         lambda v: v in (NORMALISED, AS_GIVEN),
         f"{NORMALISED!r} or {AS_GIVEN!r}",
+    ),
+    "conditioned": (lambda v: type(v) is int and v >= 0, "a number of entries"),
+    "context": (
+        _is_context,
+        "null, or the shape of a sample and of every part of its context, by name",
     ),
     "weights_sha256": DIGEST,
     "score_sha256": (lambda v: v is None or _is_digest(v), f"{DIGEST[1]}, or null"),

@@ -7,6 +7,13 @@ from diffreward.diffusion.condition import (
     pin,
     pinned_observations,
 )
+from diffreward.diffusion.context import (
+    Context,
+    ContextLayout,
+    Part,
+    context_layout,
+    is_part_name,
+)
 from diffreward.diffusion.detect import Detection, detect_prediction
 from diffreward.diffusion.loss import denoising_loss, draw_levels
 from diffreward.diffusion.model import (
@@ -58,10 +65,13 @@ __all__ = [
     "SAFETY_CONCEPT",
     "SAFETY_PRESETS",
     "Condition",
+    "Context",
+    "ContextLayout",
     "Detection",
     "DiffusionModel",
     "NoiseProcess",
     "PairedChain",
+    "Part",
     "Prediction",
     "Remembering",
     "SafetyMemory",
@@ -72,6 +82,7 @@ __all__ = [
     "classifier_free",
     "clip_x_0",
     "common_schedule",
+    "context_layout",
     "cosine",
     "covers",
     "ddim_levels",
@@ -91,6 +102,7 @@ __all__ = [
     "guided_prediction",
     "hold",
     "initial_memory",
+    "is_part_name",
     "linear",
     "match_times",
     "paired_chain",

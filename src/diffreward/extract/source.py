@@ -34,7 +34,8 @@ class Source(NamedTuple):
     """True return of every sample, base first, then expert."""
     preferences: Preferences | None = None
     pinned: Bool[Array, "..."] | None = None
-    """Entries that are a condition: shown clean at every level, in no loss."""
+    """Entries that are a condition: shown clean at every level, in no loss; by default
+    those of the pair."""
     normaliser: Normaliser | None = None
     """Coordinates of all of the above, kept with the reward."""
     schedule: Schedule | None = None

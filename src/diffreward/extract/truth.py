@@ -5,22 +5,28 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 from scipy.stats import rankdata
 
 from diffreward.data import laws
 from diffreward.data.pairs import KnownPair
-from diffreward.diffusion import Schedule, q_sample
+from diffreward.diffusion import Schedule, free_entries, hold, pin, q_sample
+from diffreward.extract.conditional import KnownConditionalPair
 from diffreward.extract.source import Preferences, Source
 from diffreward.reward import Pair
-from diffreward.types import EpsFn, PRNGKey, RewardFn
+from diffreward.types import EpsFn, Mask, PRNGKey, RewardFn
 
 CHUNK = 16
 """Samples measured at once; bounds the memory."""
 
 
-def exact_pair(known: KnownPair, schedule: Schedule) -> Pair:
+Known = KnownPair | KnownConditionalPair
+
+
+def exact_pair(known: Known, schedule: Schedule) -> Pair:
     """Exact models of both laws."""
+    if isinstance(known, KnownConditionalPair):
+        return known.exact_pair(schedule)
 
     def model(law: laws.Mixture) -> EpsFn:
         return lambda x_t, t: laws.eps(law, x_t, schedule.alpha_bar[t])
@@ -28,7 +34,7 @@ def exact_pair(known: KnownPair, schedule: Schedule) -> Pair:
     return Pair(model(known.base), model(known.expert), schedule)
 
 
-def exact_source(known: KnownPair, schedule: Schedule, key: PRNGKey, count: int) -> Source:
+def exact_source(known: Known, schedule: Schedule, key: PRNGKey, count: int) -> Source:
     """Exact models, ``count`` samples of each law, their true returns, and preferences.
 
     The return is the clean log ratio; of two random samples the better is preferred with
@@ -68,15 +74,28 @@ def compare(
     schedule: Schedule,
     key: PRNGKey,
     x_0: Float[Array, "count ..."],
+    pinned: Mask | None = None,
 ) -> Comparison:
-    """Evaluates two rewards and their gradients at every level of clean samples."""
+    """Evaluates two rewards and their gradients at every level of clean samples.
+
+    Args:
+        reward_fn: to be judged.
+        true_fn: exact relative reward.
+        schedule: noise levels.
+        key: of the noises.
+        x_0: clean samples.
+        pinned: conditioned entries: they stay clean, and no gradient along them counts.
+    """
 
     def level(x_0: Array, t: Array, key: Array) -> tuple:
         x_t = q_sample(schedule, x_0, t, jax.random.normal(key, x_0.shape))
+        x_t = pin(x_t, hold(pinned, x_0))
         value, gradient = jax.value_and_grad(reward_fn)(x_t, t)
         truth, score = jax.value_and_grad(true_fn)(x_t, t)
         root = schedule.sigma[t] / schedule.sqrt_alpha_bar[t]
-        return root * gradient, root * score, value, truth
+        free = free_entries(x_0.shape, pinned)
+        weighted = (jnp.where(free, root * g, 0.0) for g in (gradient, score))
+        return *weighted, value, truth
 
     def one(args: tuple[Array, Array]) -> tuple:
         levels = jnp.arange(schedule.num_steps)
@@ -95,13 +114,24 @@ class Accuracy(NamedTuple):
     gradient_error_se: float
     """Standard error of that root, over samples."""
     value_error: float
-    """Root mean squared error over the truth's spread, both centred per level."""
+    """Root mean squared error over the truth's spread, both centred per level and, of a
+    conditional reward, per context: no gradient tells what a context is worth."""
     rank_correlation: float
-    """Spearman's, mean over levels."""
+    """Spearman's of these, mean over levels."""
 
 
-def accuracy(found: Comparison, levels: slice = slice(None)) -> Accuracy:
-    """Summary of a comparison over some levels, all by default."""
+def accuracy(
+    found: Comparison,
+    levels: slice = slice(None),
+    context: Int[np.ndarray, " count"] | None = None,
+) -> Accuracy:
+    """Summary of a comparison.
+
+    Args:
+        found: a reward beside the true one.
+        levels: all by default.
+        context: number of every sample's context; by default all have the same.
+    """
     gradient, score, value, truth = (np.asarray(x[:, levels], np.float64) for x in found)
     squares = lambda x: np.square(x).reshape(len(x), -1).sum(1)
     residual, signal = squares(gradient - score), squares(score)
@@ -110,9 +140,17 @@ def accuracy(found: Comparison, levels: slice = slice(None)) -> Accuracy:
     spread = np.std(residual - ratio * signal, ddof=1) / np.sqrt(len(signal))
     root = float(np.sqrt(ratio))
     error = spread / signal.mean() / (2 * max(root, 1e-12))
-    centre = lambda x: x - x.mean(0)
-    off = np.square(centre(value) - centre(truth)).sum() / np.square(centre(truth)).sum()
+    context = np.zeros(len(value), int) if context is None else context
+    value, truth = (_centred(x, context) for x in (value, truth))
+    off = np.square(value - truth).sum() / np.square(truth).sum()
     return Accuracy(root, float(error), float(np.sqrt(off)), _spearman(value, truth))
+
+
+def _centred(x: np.ndarray, context: np.ndarray) -> np.ndarray:
+    """Columns less their mean over the rows of the same context."""
+    index = np.unique(context, return_inverse=True)[1]
+    sums = np.stack([np.bincount(index, column) for column in x.T], 1)
+    return x - (sums / np.bincount(index)[:, None])[index]
 
 
 def _spearman(x: np.ndarray, y: np.ndarray) -> float:

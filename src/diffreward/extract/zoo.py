@@ -89,9 +89,14 @@ def fit(
         raise ValueError(
             f"{extractor} takes the settings {wanted.__name__}({fields}), got {got}"
         )
+    context = None if source.pair is None else source.pair.context
+    if source.pair is not None and source.pinned is None:
+        source = source._replace(pinned=source.pair.pinned)
+    if context is not None and source.normaliser is None:
+        source = source._replace(normaliser=context.normaliser())
     shape = check(extractor, source)
     folder = None if workdir is None else Path(workdir)
     if folder is not None and method.trains:
         open_run(folder, run_record(extractor, source, settings, seed, models))
     reward = method.run(source, settings, seed, folder)
-    return reward._replace(shape=shape)
+    return reward._replace(shape=shape, pinned=source.pinned, context=context)

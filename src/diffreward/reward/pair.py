@@ -1,10 +1,14 @@
 """A pair of diffusion models in one coordinate system."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Array
 
 from diffreward.diffusion import (
+    Context,
+    ContextLayout,
     DiffusionModel,
     Schedule,
     ancestral_mean,
@@ -17,6 +21,9 @@ from diffreward.diffusion import (
 )
 from diffreward.types import EpsFn, Mask, Sample, Step
 
+Conditional = Callable[[Context], DiffusionModel]
+"""A model of every context. All but its prediction is the same whatever the context."""
+
 
 class Pair(NamedTuple):
     """Base and expert noise predictions over the same coordinates and levels."""
@@ -28,6 +35,29 @@ class Pair(NamedTuple):
     """Entries that :func:`make_pair` was told to show both models clean."""
     scales: bool = False
     """Whether other clean entries of x_t would reach a model scaled as if noised."""
+    context: ContextLayout | None = None
+    """Of conditional models, whose samples are vectors with their contexts."""
+
+    def given(self, context: Context) -> "Pair":
+        """The pair under one context: of samples alone, like any pair.
+
+        Args:
+            context: arrays by name, also traced ones, such as a row under ``vmap``.
+
+        Raises:
+            ValueError: if the pair takes none, or for one of another shape.
+        """
+        layout = self.context
+        if layout is None:
+            raise ValueError("this pair is of samples alone and takes no context")
+        told = layout.normalised(layout.blank(context))
+
+        def under(eps_fn: EpsFn) -> EpsFn:
+            asked = layout.under(eps_fn, told)
+            return lambda x_t, t: layout.alone(asked(x_t, t))
+
+        own = layout.own_pinned(self.pinned)
+        return Pair(under(self.base), under(self.expert), self.schedule, own, self.scales)
 
     def check_pinned(self, pinned: Mask | None) -> None:
         """Refuses conditioned entries that a model would not be shown as they are.
@@ -42,16 +72,18 @@ class Pair(NamedTuple):
             same = np.array_equal(told, pinned)
         if self.scales and not same:
             raise ValueError(
-                "a model of this pair scales what it is shown, also what is pinned; give "
-                "make_pair the same entries: make_pair(base, expert, pinned=pinned)"
+                "models of this pair are shown other entries clean than those that are "
+                "pinned here; give make_pair the same: make_pair(base, expert, "
+                "pinned=pinned), or take the pair's own, pair.pinned"
             )
 
 
 def make_pair(
-    base: DiffusionModel,
-    expert: DiffusionModel,
+    base: DiffusionModel | Conditional,
+    expert: DiffusionModel | Conditional,
     schedule: Schedule | None = None,
     pinned: Mask | None = None,
+    context: ContextLayout | None = None,
 ) -> Pair:
     """Puts two models of any convention into the base's coordinates, at common levels.
 
@@ -65,19 +97,67 @@ def make_pair(
         schedule: levels of the pair. By default the base's own if the expert covers
             them, else the expert's, else a cosine over the range they share.
         pinned: conditioned entries, which both models are shown clean at every level.
+        context: of two conditional models, each a function from a context to a
+            :class:`DiffusionModel`. Samples of the pair are the vectors that
+            ``context.pack`` makes, and the pinned entries of a sample alone are given.
 
     Raises:
         ValueError: if the models cannot be brought together; the message says which
             values are in the way.
     """
-    for model in (base, expert):
-        check_prediction(model.prediction)
+    if context is not None:
+        return _conditional_pair(base, expert, schedule, pinned, context)
+    ours, theirs = (_declared(*m) for m in (("base", base), ("expert", expert)))
     if schedule is None:
-        schedule = _own_schedule(base, expert)
-    models = (base, expert)
-    fns = [to_eps_fn(m, schedule, base.normaliser, pinned) for m in models]
-    scales = not all(shows_clean(m, schedule, base.normaliser) for m in models)
-    return Pair(fns[0], fns[1], schedule, pinned, scales)
+        schedule = _own_schedule(ours, theirs)
+    models = (ours, theirs)
+    first, second = (to_eps_fn(m, schedule, ours.normaliser, pinned) for m in models)
+    scales = not all(shows_clean(m, schedule, ours.normaliser) for m in models)
+    return Pair(first, second, schedule, pinned, scales)
+
+
+def _declared(name: str, model: Any) -> DiffusionModel:
+    if not isinstance(model, DiffusionModel):
+        raise ValueError(
+            f"{name} is a {type(model).__name__}, no DiffusionModel; functions of a "
+            "context need make_pair(..., context=context_layout(...))"
+        )
+    check_prediction(model.prediction)
+    return model
+
+
+def _conditional_pair(
+    base: DiffusionModel | Conditional,
+    expert: DiffusionModel | Conditional,
+    schedule: Schedule | None,
+    pinned: Mask | None,
+    context: ContextLayout,
+) -> Pair:
+    """:func:`make_pair` of functions of a context."""
+    asked = []
+    for name, model in (("base", base), ("expert", expert)):
+        if isinstance(model, DiffusionModel) or not callable(model):
+            raise ValueError(
+                f"{name} is a {type(model).__name__}; with a context it must be a function "
+                "from a context to a DiffusionModel"
+            )
+        asked.append(model)
+    first, second = (
+        _declared(f"what {name} answers", model(context.example()))
+        for name, model in zip(("base", "expert"), asked, strict=True)
+    )
+    alone, own = make_pair(first, second, schedule, pinned), first.normaliser
+
+    def predicting(model: Conditional) -> EpsFn:
+        def eps_fn(packed: Array, t: Array) -> Array:
+            given, x = context.ask(model, packed)
+            return context.answer(to_eps_fn(given, alone.schedule, own, pinned)(x, t))
+
+        return eps_fn
+
+    every = context.pinned(pinned)
+    fns = (predicting(asked[0]), predicting(asked[1]))
+    return Pair(fns[0], fns[1], alone.schedule, every, scales=True, context=context)
 
 
 def _own_schedule(base: DiffusionModel, expert: DiffusionModel) -> Schedule:

@@ -11,10 +11,10 @@ from jaxtyping import Array, Float
 from diffreward import files
 from diffreward.data.batches import map_batches
 from diffreward.data.normaliser import Normaliser, normalise
-from diffreward.diffusion import Schedule
+from diffreward.diffusion import Context, ContextLayout, Schedule
 from diffreward.names import choose
 from diffreward.reward.values import noised_values
-from diffreward.types import Params, PRNGKey, RewardFn, Sample
+from diffreward.types import Mask, Params, PRNGKey, RewardFn, Sample
 
 UNITS = {
     "nats": "nats: log density of the expert over the base, up to a constant per level",
@@ -51,7 +51,60 @@ class Reward(NamedTuple):
     cost: dict[str, float] = {}  # noqa: RUF012 - a default nobody writes to
     """Seconds and network evaluations."""
     shape: tuple[int, ...] | None = None
-    """Of one sample, where it is known."""
+    """Of one sample, where it is known; of a conditional reward, of the vector of a sample
+    and its context."""
+    pinned: Mask | None = None
+    """Entries that it was shown clean at every level, and is."""
+    context: ContextLayout | None = None
+    """Of a conditional reward."""
+
+    def rows(
+        self, x_0: Float[np.ndarray | Array, "samples ..."], context: Context | None = None
+    ) -> Float[np.ndarray | Array, "samples ..."]:
+        """Samples as the reward takes them: with their contexts, if it is conditional.
+
+        Raises:
+            ValueError: for a context that is missing, of the wrong shape, or not asked for.
+        """
+        if (self.context is None) != (context is None):
+            raise ValueError(
+                "this reward is of samples alone and takes no context"
+                if self.context is None
+                else f"this reward needs a context of every sample: {self.context.words}"
+            )
+        return x_0 if self.context is None else self.context.pack(x_0, context or {})
+
+    def given(self, context: Context) -> "Reward":
+        """The reward under one context: of samples alone, like any reward.
+
+        It has no network of its own, so that it is no card's: save the conditional one.
+
+        Args:
+            context: arrays by name, in their own units; also traced ones.
+
+        Raises:
+            ValueError: if the reward takes none, or for one of another shape.
+        """
+        layout = self.context
+        if layout is None:
+            raise ValueError("this reward is of samples alone and takes no context")
+        packed, own = layout.blank(context), None
+        if self.normaliser is not None:
+            packed = normalise(self.normaliser, packed)
+            rows = (
+                layout.alone(p).reshape(-1, *layout.shape[-1:]) for p in self.normaliser
+            )
+            own = Normaliser(*(row[0] for row in rows))  # along the last axis
+        own_pinned = layout.own_pinned(self.pinned)
+        return self._replace(
+            reward_fn=layout.under(self.reward_fn, packed),
+            network=None,
+            params=None,
+            normaliser=own,
+            shape=layout.shape,
+            pinned=own_pinned,
+            context=None,
+        )
 
 
 def network_reward(
@@ -88,7 +141,8 @@ def score(
     Args:
         reward: an extracted reward.
         x_0: clean sample in the data's own units; in normalised coordinates if the
-            reward has no normaliser.
+            reward has no normaliser. Of a conditional reward, with its context
+            (:meth:`Reward.rows`).
         key: key of the noises; give every sample the same one to compare them.
         num_noises: noises averaged per level.
         as_: what the score is, one of ``Form``.
@@ -179,4 +233,8 @@ def _mean_reward(reward: Reward, x_0: Array, eps: Array) -> Array:
         x_0 = normalise(reward.normaliser, x_0)
 
     levels = jnp.arange(len(eps))
-    return noised_values(reward.reward_fn, reward.schedule, x_0, levels, eps).mean()
+    pinned = reward.pinned
+    values = noised_values(
+        reward.reward_fn, reward.schedule, x_0, levels, eps, pinned=pinned
+    )
+    return values.mean()
