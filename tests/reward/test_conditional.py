@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import diffreward as dr
-from diffreward import extract, steer
+from diffreward import extract
 from diffreward.data import Normaliser, laws
 from diffreward.diffusion import DiffusionModel, cosine, discrete, rectified_flow
 from diffreward.extract import truth
