@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import diffreward as dr
-from diffreward import extract
+from diffreward import extract, steer
 from diffreward.data import Normaliser, laws
 from diffreward.diffusion import DiffusionModel, cosine, discrete, rectified_flow
 from diffreward.extract import truth
@@ -120,6 +120,17 @@ def test_every_sample_is_drawn_under_its_own_context(pair):
     for half, c in zip((x[:300], x[300:]), told, strict=True):
         mean = KNOWN.base({"observation": c}).means[0]
         np.testing.assert_allclose(half.mean(0), mean, atol=0.2)
+
+
+def test_smc_takes_a_pair_under_a_context_like_any_pair(pair):
+    context = {"observation": jnp.array([0.3, 0.4])}
+    alone = lambda law: lambda x, t: laws.eps(law(context), x, SCHEDULE.alpha_bar[t])
+    true = lambda x, t: true_fn(LAYOUT.pack(x, context), t)
+    draw = lambda base: steer.smc_sample(base, true, SCHEDULE, jax.random.key(4), (2,), 64)
+    found, wanted = draw(pair.given(context).base), draw(alone(KNOWN.base))
+    np.testing.assert_allclose(found.x_0, wanted.x_0, atol=1e-3)
+    np.testing.assert_allclose(found.log_weights, wanted.log_weights, atol=1e-2)
+    assert np.ptp(found.log_weights) > 0.1
 
 
 def test_given_agrees_with_the_whole(pair, learned):
