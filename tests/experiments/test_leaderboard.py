@@ -63,6 +63,21 @@ def test_finished_stages_are_read_back(tiny, tmp_path, monkeypatch):
         leaderboard.main(tiny, tmp_path)
 
 
+def test_a_conditional_pair_is_judged_within_its_contexts(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(leaderboard_page, "LAW_RESAMPLES", 20)
+    with tiny.unlocked():
+        tiny.pairs, tiny.test_samples = ("conditional",), 12
+        tiny.extractors = ("line_integral",)
+    rows = leaderboard.main(tiny, tmp_path)["laws"]["conditional"]
+    # A law of every context is Gaussian; what a context is worth no line tells.
+    assert rows["line_integral"]["gradient_error"][0] < 1e-3
+    assert rows["line_integral"]["value_error"][0] < 1e-3
+    kept = np.load(tmp_path / "conditional" / "seed_0" / "line_integral" / "scores.npz")
+    assert len(np.unique(kept["context"])) == 3
+    across = kept["value"] - kept["truth"]
+    assert np.ptp(across[:, 0]) > 0.1
+
+
 def test_a_pair_of_ones_own_is_an_entry(tiny, tmp_path, monkeypatch):
     """With a table of its own, a rival, and rows that differ by seed."""
     law = leaderboard_case.PAIRS["gaussians_equal_cov"]
