@@ -25,6 +25,7 @@ import safetensors.numpy
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from diffreward import files
+from diffreward.card.context import described, layout_of
 from diffreward.card.numpy_export import NotExportable
 from diffreward.card.program import program, seal
 from diffreward.card.schema import (
@@ -32,11 +33,10 @@ from diffreward.card.schema import (
     NORMALISED,
     check_card,
     check_tensors,
-    context_size,
     is_number,
 )
 from diffreward.data.normaliser import Normaliser
-from diffreward.diffusion import ContextLayout, Schedule, context_layout
+from diffreward.diffusion import Schedule
 from diffreward.networks import build, describe
 from diffreward.reward import UNITS, Reward, network_reward
 
@@ -112,7 +112,7 @@ def save(
         "units": reward.units,
         "coordinates": coordinates,
         "conditioned": conditioned,
-        "context": _described(reward.context),
+        "context": described(reward.context),
         "weights_sha256": weights,
         "score_sha256": None if source is None else _digest(contents[PROGRAM]),
         "provenance": dict(provenance or {}),
@@ -202,7 +202,6 @@ def _rebuilt(
     normaliser = None
     if card["coordinates"] == NORMALISED:
         normaliser = Normaliser(tensors["normaliser/shift"], tensors["normaliser/scale"])
-    pinned = jnp.asarray(tensors["pinned"]) if card["conditioned"] else None
     return network_reward(
         network,
         _params(network, params, shape),
@@ -212,29 +211,9 @@ def _rebuilt(
         normaliser=normaliser,
         cost=card["cost"],
         shape=shape,
-        pinned=pinned,
-        context=_layout(card["context"], shape),
+        pinned=jnp.asarray(tensors["pinned"]) if card["conditioned"] else None,
+        context=layout_of(card["context"], shape),
     )
-
-
-def _described(context: ContextLayout | None) -> dict[str, Any] | None:
-    """A context as a card has it. Its coordinates are among those of the whole vector."""
-    if context is None:
-        return None
-    parts = {part.name: list(part.shape) for part in context.parts}
-    return {"sample": list(context.shape), "parts": parts}
-
-
-def _layout(context: dict[str, Any] | None, shape: tuple[int, ...]) -> ContextLayout | None:
-    if context is None:
-        return None
-    if shape != (context_size(context),):
-        raise ValueError(
-            f"its context is of vectors of {context_size(context)} numbers, samples are "
-            f"shaped {shape}"
-        )
-    parts = {name: tuple(part) for name, part in context["parts"].items()}
-    return context_layout(tuple(context["sample"]), parts)
 
 
 @files.contained
