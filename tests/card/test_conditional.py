@@ -65,6 +65,17 @@ def test_the_program_takes_arrays_by_their_names(folder, samples, reward, tmp_pa
     assert "observation" in wrong.stderr
 
 
+def test_a_card_says_that_no_gradient_values_a_condition(folder, reward, tmp_path):
+    said = lambda folder: json.loads((folder / "card.json").read_text())["limits"]
+    assert any("samples of one condition" in limit for limit in said(folder))
+    # A classifier of both laws sees what a condition is worth; a free sample has none.
+    others = {"classifier": {"extractor": "discriminator"}, "free": {"pinned": None}}
+    for name, change in others.items():
+        plain = reward._replace(context=None, **change)
+        dr.save(plain, tmp_path / name)
+        assert not any("condition" in limit for limit in said(tmp_path / name))
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

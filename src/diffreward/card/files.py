@@ -25,7 +25,7 @@ import safetensors.numpy
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from diffreward import files
-from diffreward.card.context import described, layout_of
+from diffreward.card.context import conditioned, described, layout_of, limits_of
 from diffreward.card.numpy_export import NotExportable
 from diffreward.card.program import program, seal
 from diffreward.card.schema import (
@@ -82,7 +82,7 @@ def save(
         raise ValueError(f"units must be one of {', '.join(UNITS)}, got {reward.units!r}")
     check_place(folder, replace=replace)
     tensors = _tensors(reward)
-    limits = list(limits)
+    limits = [*limits, *limits_of(reward)]
     source = None
     try:
         source, constants = program(reward, shape)
@@ -90,8 +90,7 @@ def save(
     except NotExportable as error:
         limits.append(f"No NumPy program: {error}.")
     coordinates = AS_GIVEN if reward.normaliser is None else NORMALISED
-    conditioned = 0 if reward.pinned is None else int(np.sum(reward.pinned))
-    check_tensors(tensors, tuple(shape), coordinates, conditioned)
+    check_tensors(tensors, tuple(shape), coordinates, conditioned(reward))
 
     # Sorted, so that equal rewards are equal files.
     contents = {WEIGHTS: safetensors.numpy.save(dict(sorted(tensors.items())))}
@@ -111,7 +110,7 @@ def save(
         "shape": list(shape),
         "units": reward.units,
         "coordinates": coordinates,
-        "conditioned": conditioned,
+        "conditioned": conditioned(reward),
         "context": described(reward.context),
         "weights_sha256": weights,
         "score_sha256": None if source is None else _digest(contents[PROGRAM]),
