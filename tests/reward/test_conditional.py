@@ -75,6 +75,7 @@ def test_the_pair_is_exact_and_silent_about_the_context(pair):
         found = relative_score(pair, x, t)
         np.testing.assert_allclose(found[:2], score[:2], rtol=2e-3, atol=1e-4)
         np.testing.assert_array_equal(found[2:], 0)
+        np.testing.assert_array_equal(pair.base(x, t)[2:], 0)
 
 
 def test_a_learned_reward_is_as_good_as_an_unconditional_one(learned, within):
@@ -174,11 +175,16 @@ def test_coordinates_of_the_context_go_with_the_reward():
         atol=1e-4,
     )
     reward = dr.fit(pair, (x, told), steps=3, batch_size=16)
-    assert reward.normaliser is not None
-    scores = dr.score(reward, (x[:4], told_rows(told, 4)), num_noises=1)
-    direct = dr.score(reward.given({k: v[0] for k, v in told.items()}), x[:1], num_noises=1)
-    assert np.isfinite(scores).all()
-    assert direct.shape == (1,)
+    one = {k: v[row] for k, v in told.items()}
+    np.testing.assert_allclose(
+        pair.given(one).expert(x[row], t), pair.expert(packed[row], t)[:2], atol=1e-4
+    )
+    np.testing.assert_array_equal(reward.normaliser.scale, [1, 1, 50, 50])
+    np.testing.assert_array_equal(reward.normaliser.shift, [0, 0, 150, 150])
+    np.testing.assert_allclose(
+        reward.given(one).reward_fn(x[row], t), reward.reward_fn(packed[row], t), rtol=1e-4
+    )
+    assert np.isfinite(dr.score(reward, (x[:4], told_rows(told, 4)), num_noises=1)).all()
 
 
 def told_rows(context, count):
@@ -286,3 +292,32 @@ def test_two_processes_are_brought_together_under_a_context():
     for t in (0, 7, pair.schedule.num_steps - 1):
         packed = layout.pack(jnp.ones(2), {"c": told})
         np.testing.assert_allclose(pair.expert(packed, jnp.int32(t))[:2], told, atol=1e-6)
+
+
+def test_a_conditional_pair_is_that_of_its_models_under_every_context():
+    """Other processes, coordinates that are shifted, and an entry of the sample pinned."""
+    ours = Normaliser(np.array([1.0, -2.0]), np.array([2.0, 2.0]))
+    theirs = Normaliser(np.array([0.0, 3.0]), np.array([1.0, 1.0]))
+    pinned = jnp.array([True, False])
+    levels = discrete(SCHEDULE)
+    flow = rectified_flow()
+
+    def base(context):
+        return DiffusionModel(lambda x, t: x * context["c"], levels, "eps", ours)
+
+    def expert(context):
+        return DiffusionModel(lambda x, t: x - t * context["c"], flow, "eps", theirs)
+
+    layout = dr.context_layout((2,), {"c": (2,)})
+    pair = dr.make_pair(base, expert, pinned=pinned, context=layout)
+    x = jnp.array([0.4, -1.1])
+    for c in (jnp.array([0.7, -0.2]), jnp.array([-1.0, 0.5])):
+        told, wanted = (
+            pair.given({"c": c}),
+            dr.make_pair(base({"c": c}), expert({"c": c}), pinned=pinned),
+        )
+        np.testing.assert_array_equal(told.pinned, pinned)
+        for t in map(jnp.int32, (0, 5, 11)):
+            for name in ("base", "expert"):
+                found, exact = (getattr(p, name)(x, t) for p in (told, wanted))
+                np.testing.assert_allclose(found, exact, rtol=1e-5, atol=1e-6)
