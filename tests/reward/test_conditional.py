@@ -321,3 +321,60 @@ def test_a_conditional_pair_is_that_of_its_models_under_every_context():
             for name in ("base", "expert"):
                 found, exact = (getattr(p, name)(x, t) for p in (told, wanted))
                 np.testing.assert_allclose(found, exact, rtol=1e-5, atol=1e-6)
+
+
+PLACE = Normaliser(np.array([150.0, -40.0]), np.array([50.0, 20.0]))
+"""Coordinates of a context in units of its own."""
+
+
+def placed_pair():
+    """A pair whose contexts are told in units far from the network's coordinates."""
+    layout = dr.context_layout((2,), {"observation": (2,)}, observation=PLACE)
+    still = lambda context: DiffusionModel(lambda x, t: x, discrete(SCHEDULE))
+    moved = lambda context: DiffusionModel(lambda x, t: x + 0.1, discrete(SCHEDULE))
+    return dr.make_pair(still, moved, context=layout)
+
+
+def test_what_learns_sees_contexts_in_their_coordinates(monkeypatch, learned):
+    pair = placed_pair()
+    seen = []
+
+    def watched(name, source, *settings, **more):
+        del name, settings, more
+        seen.append(source)
+        return learned
+
+    monkeypatch.setattr(extract, "fit", watched)
+    x = np.random.default_rng(0).normal(size=(6, 2)).astype(np.float32)
+    told = {"observation": x * [50, 20] + [150, -40]}
+    own = Normaliser(np.array([1.0, 2.0]), np.array([3.0, 4.0]))
+    dr.fit(pair, base=(x, told), expert=(x[::-1], told), normaliser=own)
+    np.testing.assert_allclose(seen[0].base, np.concatenate([x, x], 1), atol=1e-5)
+    np.testing.assert_allclose(seen[0].expert, np.concatenate([x[::-1], x], 1), atol=1e-5)
+    np.testing.assert_array_equal(seen[0].normaliser.shift, [1, 2, 150, -40])
+    np.testing.assert_array_equal(seen[0].normaliser.scale, [3, 4, 50, 20])
+
+
+def test_every_extractor_keeps_the_coordinates_of_contexts():
+    pair = placed_pair()
+    rows = np.random.default_rng(1).normal(size=(8, 4)).astype(np.float32)
+    reward = extract.fit(
+        "gradient_alignment",
+        extract.Source(pair=pair, base=rows),
+        extract.Training(steps=1, batch_size=4, width=8, depth=1),
+    )
+    np.testing.assert_array_equal(reward.normaliser.shift, [0, 0, 150, -40])
+    np.testing.assert_array_equal(reward.normaliser.scale, [1, 1, 50, 20])
+
+
+def test_a_guide_leaves_the_conditions_of_its_reward_alone(pair, learned):
+    row, t = KNOWN.sample("base", jax.random.key(10), 1)[0], jnp.int32(4)
+    pull = jax.grad(learned.reward_fn)(row, t)
+    assert np.all(np.abs(pull) > 0)  # also along the context
+    for steered in (
+        dr.guide(pair.base, learned),
+        dr.guide(pair.base, learned, pinned=learned.pinned),
+    ):
+        moved = steered(row, t) - pair.base(row, t)
+        assert np.all(np.abs(moved[:2]) > 0)
+        np.testing.assert_array_equal(moved[2:], 0)
