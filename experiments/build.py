@@ -9,7 +9,13 @@ from typing import Any
 import jax.numpy as jnp
 
 from configs.common import ConfigDict, choose
-from diffreward.diffusion import Schedule, cosine, linear, pinned_observations
+from diffreward.diffusion import (
+    Schedule,
+    cosine,
+    linear,
+    linear_betas,
+    pinned_observations,
+)
 from diffreward.learn import Denoiser, RewardModel
 from diffreward.networks import (
     DifferenceOfSquares,
@@ -34,7 +40,11 @@ def trunk(config: ConfigDict, out_dim: int | None = None) -> TrajectoryMLP:
     )
 
 
-SCHEDULES: dict[str, Callable[[int], Schedule]] = {"cosine": cosine, "linear": linear}
+SCHEDULES: dict[str, Callable[[int], Schedule]] = {
+    "cosine": cosine,
+    "linear": linear,
+    "linear_betas": linear_betas,
+}
 
 NETWORKS: dict[str, Callable[[ConfigDict], Any]] = {
     "mlp": trunk,

@@ -80,7 +80,7 @@ ALLOWED = {
     ("src/diffreward/interop/torch_zip.py", "zipfile.ZipFile"),
     ("src/diffreward/steer/relabel.py", "h5py.File"),
     ("src/diffreward/report/figures.py", "savefig"),
-    ("src/diffreward/cli/measure.py", "savefig"),
+    ("src/diffreward/findings.py", "savefig"),
     # A file that the simulator's own generator makes in the system's folder.
     ("src/diffreward/data/maze_physics.py", "os.unlink"),
     # Into the place that a door gives.

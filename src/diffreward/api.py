@@ -33,6 +33,7 @@ from diffreward.diffusion import (
     sample,
     to_eps_fn,
 )
+from diffreward.findings import Findings, measure
 from diffreward.reward import Pair, Reward, make_pair, score_samples
 from diffreward.toy import ToyPair, toy_pair
 from diffreward.types import EpsFn, Scalar
@@ -48,6 +49,7 @@ __all__ = [
     "guide",
     "load",
     "make_pair",
+    "measure",
     "save",
     "score",
     "toy_pair",
@@ -56,6 +58,12 @@ __all__ = [
 Samples = Float[np.ndarray | Array, "_ ..."] | tuple[Any, Context]
 """Clean samples of one shape, one per row; where a pair or a reward is conditional, with
 their contexts, (samples, {name: a row per sample})."""
+
+
+NOT_MEASURED = (
+    "Nothing was measured: how much of the difference of the models this reward explains, "
+    "and whether its values are calibrated, is unknown."
+)
 
 
 def fit(
@@ -286,6 +294,7 @@ def save(
     *,
     shape: tuple[int, ...] | None = None,
     provenance: Mapping[str, Any] | None = None,
+    findings: Findings | None = None,
     measures: Mapping[str, Any] | None = None,
     limits: Sequence[str] = (),
     replace: bool = False,
@@ -297,8 +306,9 @@ def save(
         folder: of the card; must not exist, unless it is a card to ``replace``.
         shape: of one sample, if the reward does not know it.
         provenance: where it comes from.
-        measures: what was measured; numbers, or (value, low, high).
-        limits: what the reward must not be used for, one sentence each.
+        findings: of :func:`measure`: their measures, and the limits that follow from them.
+        measures: what else was measured; numbers, or (value, low, high).
+        limits: what else the reward must not be used for, one sentence each.
         replace: overwrite an existing card.
 
     Raises:
@@ -309,13 +319,17 @@ def save(
     shape = shape or reward.shape
     if shape is None:
         raise ValueError("the reward does not know the shape of a sample; give save shape=")
+    if findings is None:
+        found, known = {}, [] if measures else [NOT_MEASURED]
+    else:
+        found, known = findings.measures, findings.limits
     card.save(
         reward,
         folder,
         shape,
         provenance=provenance,
-        measures=measures,
-        limits=limits,
+        measures={**found, **(measures or {})},
+        limits=[*known, *limits],
         replace=replace,
     )
 

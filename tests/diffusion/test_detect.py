@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 
 from diffreward.data import laws
-from diffreward.diffusion import detect_prediction, discrete, linear
+from diffreward.diffusion import (
+    AS_DECLARED,
+    DiffusionModel,
+    detect_convention,
+    detect_prediction,
+    discrete,
+    linear,
+)
 from tests.diffusion.test_model import CONVENTIONS, LAW, network, outputs
 
 
@@ -52,3 +59,93 @@ def test_few_samples_are_refused(key):
         detect_prediction(
             lambda x, u: x, CONVENTIONS["edm"][0], np.ones((1, 2), np.float32), key
         )
+
+
+STEPS = linear(100)
+
+
+def asked(change=lambda t: t, place=lambda x: x):
+    """An exact noise prediction that is asked in a way of its own."""
+
+    def apply(x, t):
+        at = jnp.clip(change(t), 0, 99).astype(jnp.int32)
+        return laws.eps(LAW, place(x), STEPS.alpha_bar[at])
+
+    return DiffusionModel(apply, discrete(STEPS, integer=False))
+
+
+@pytest.mark.parametrize(
+    ("change", "best"),
+    [
+        (lambda t: t, AS_DECLARED),
+        (lambda t: t - 10, "with time + 1"),
+        (lambda t: t + 10, "with time - 1"),
+        (lambda t: 99 - t, "with time reversed"),
+        (lambda t: 100 * t, "with time / number of levels"),
+    ],
+)
+def test_a_time_that_is_asked_wrongly_is_found(change, best, key):
+    found = detect_convention(asked(change), samples(), key)
+    assert (found.best, found.confidence > 0.95) == (best, True)
+    if best != AS_DECLARED:
+        assert found.explained[best] == max(found.explained.values())
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "best"),
+    [
+        (lambda x: x, lambda x: (x + 1) / 2, "on 2 sample - 1"),
+        (lambda x: x, lambda x: 2 * x - 1, "on (sample + 1) / 2"),
+    ],
+)
+def test_samples_of_another_range_are_found(theirs, ours, best, key):
+    x = np.asarray(samples())
+    found = detect_convention(asked(), ours(theirs(x)), key)
+    assert (found.best, found.confidence > 0.99) == (best, True)
+
+
+def test_contexts_and_pinned_entries_are_asked_as_they_are(key):
+    """A model that is right only under its own context and for a clean first entry."""
+    x = np.asarray(samples())
+    goal = np.random.default_rng(1).normal(size=(len(x), 2)).astype(np.float32) * 3
+    pinned = jnp.array([True] + [False] * (x.shape[1] - 1))
+    given = {"goal": goal}
+
+    def model(context):
+        def apply(y, t):
+            at = STEPS.alpha_bar[t]
+            # The first entry, shown clean, says where the others are.
+            mean = context["goal"].sum() + y[0]
+            eps = jnp.sqrt(1 - at) * (y - jnp.sqrt(at) * mean)
+            return jnp.where(pinned, 1e6, eps)  # what it says of a condition is nothing
+
+        return DiffusionModel(apply, discrete(STEPS))
+
+    rows = np.random.default_rng(2).normal(size=x.shape).astype(np.float32)
+    rows[:, 1:] += goal.sum(1, keepdims=True) + rows[:, :1]
+    apply = lambda x, time, context: model(context).apply(x, time)
+    found = detect_prediction(
+        apply, discrete(STEPS), rows, key, contexts=given, pinned=pinned
+    )
+    assert (found.prediction, found.confidence > 0.99) == ("eps", True)
+    other = {"goal": goal[::-1].copy()}
+    wrong = detect_prediction(
+        apply, discrete(STEPS), rows, key, contexts=other, pinned=pinned
+    )
+    assert wrong.explained["eps"] < found.explained["eps"] - 0.3
+    way = detect_convention(model, rows, key, contexts=given, pinned=pinned)
+    assert way.best == AS_DECLARED
+    assert way.explained[AS_DECLARED] == pytest.approx(found.explained["eps"], abs=1e-5)
+
+
+def test_a_network_of_whole_times_is_not_asked_at_shares(key):
+    table = jnp.linspace(1.0, 2.0, 100)
+
+    def apply(x, t):
+        if not jnp.issubdtype(t.dtype, jnp.integer):
+            raise TypeError("an embedding takes whole times")
+        return laws.eps(LAW, x, STEPS.alpha_bar[t]) * table[t] / table[t]
+
+    found = detect_convention(DiffusionModel(apply, discrete(STEPS)), samples(), key)
+    assert found.best == AS_DECLARED
+    assert "with time / number of levels" not in found.explained

@@ -1,8 +1,9 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from diffreward.diffusion import cosine, from_beta, linear
+from diffreward.diffusion import cosine, from_beta, linear, linear_betas
 from tests.reference import cosine_alpha_bar, posterior
 
 # Published values (Nichol & Dhariwal's schedule): beta, alpha_bar, weights of x_0 and
@@ -53,6 +54,23 @@ def test_posterior_against_bayes():
 def test_linear_ends_scale_with_length():
     np.testing.assert_allclose(linear(1000).beta[jnp.array([0, -1])], [1e-4, 0.02])
     np.testing.assert_allclose(linear(100).beta[jnp.array([0, -1])], [1e-3, 0.2])
+
+
+def test_linear_betas_are_what_checkpoints_have():
+    """torch.linspace(1e-4, 0.02, 50) of most of them, which linear(50) is not."""
+    s = linear_betas(50)
+    np.testing.assert_allclose(s.beta, np.linspace(1e-4, 0.02, 50), rtol=1e-6)
+    np.testing.assert_allclose(linear(50).beta, 20 * s.beta, rtol=1e-5)
+    np.testing.assert_array_equal(linear_betas(1000).beta, linear(1000).beta)
+
+
+def test_chains_that_stop_before_noise_say_so():
+    assert linear_betas(50).signal_left == pytest.approx(1.5, abs=0.1)
+    for whole in (cosine(5), linear(50), linear(1000), linear_betas(500)):
+        assert whole.signal_left is None
+    seen = []
+    jax.jit(lambda s: seen.append(s.signal_left))(linear_betas(50))
+    assert seen == [None]  # traced: nobody can tell
 
 
 @pytest.mark.parametrize("beta", [[], [0.1, 1.0], [0.0], [[0.1]], [np.nan]])

@@ -54,3 +54,14 @@ def path(text: str) -> Path:
         return user_path(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def names(text: str) -> list[str]:
+    """The type of names, separated by commas."""
+    found = [name.strip() for name in text.split(",")]
+    wrong = [name for name in found if not name.isidentifier() or name in ("x", "group")]
+    if wrong or len(set(found)) != len(found):
+        raise argparse.ArgumentTypeError(
+            f"must be different words separated by commas, not x or group; got {text!r}"
+        )
+    return found

@@ -11,8 +11,16 @@ import jax
 import numpy as np
 
 from diffreward import card, files
-from diffreward.cli.measure import measure
-from diffreward.cli.models import Checkpoint, open_checkpoint
+from diffreward.arguments import check_noise_prediction
+from diffreward.cli.labels import (
+    SURE,
+    detect_asking,
+    detect_model,
+    open_labelled,
+    said_by,
+    said_of_asking,
+)
+from diffreward.cli.models import coordinates, open_model
 from diffreward.cli.page import page
 from diffreward.cli.places import (
     check_card_place,
@@ -20,15 +28,15 @@ from diffreward.cli.places import (
     claimed,
     work_folder,
 )
+from diffreward.cli.python_model import PythonModel, reference
 from diffreward.cli.samples import Samples, fit_normaliser, read_samples
-from diffreward.data import Normaliser, normalise, split_episodes, write_array
+from diffreward.data import split_episodes, write_array
 from diffreward.diffusion import (
-    Detection,
     check_prediction,
-    detect_prediction,
     pinned_observations,
 )
 from diffreward.extract import OtherRun, Source, Training, fit, run_record
+from diffreward.findings import measure
 from diffreward.report import markdown
 from diffreward.reward import (
     Pair,
@@ -39,8 +47,6 @@ from diffreward.reward import (
 )
 from diffreward.text import say
 
-SURE = 0.95
-"""Confidence from which a detected kind of prediction is taken."""
 GROUPS = 3
 """Held-out episodes that the measures need at least."""
 
@@ -50,7 +56,8 @@ def extract(args: argparse.Namespace) -> None:
     for told in (args.base_prediction, args.expert_prediction):
         if told is not None:
             check_prediction(told)
-    inputs = [p for p in (args.base, args.expert, args.data, args.expert_data) if p]
+    given = [p for p in (args.base, args.expert, args.data, args.expert_data) if p]
+    inputs = [(reference(p) or (p,))[0] for p in given]
     check_card_place(args.out, inputs, replace=args.replace)
     work = work_folder(args.out)
     if args.out.exists() and not (args.replace or files.is_marked(work)):
@@ -61,12 +68,13 @@ def extract(args: argparse.Namespace) -> None:
 
 def _extract(args: argparse.Namespace, work: Path) -> None:
     """The work of :func:`extract`, in a folder of its own beside the card."""
-    samples, data = _read(args.data, args.horizon)
+    samples, data = _read(args.data, args.horizon, args.context)
     expert_samples, expert_data = _expert_samples(args, samples)
     normaliser = fit_normaliser(args.normaliser, samples)
+    layout = samples.layout
     opened = {}
     for name in ("base", "expert"):
-        opened[name] = _open(
+        opened[name] = open_labelled(
             getattr(args, name),
             getattr(args, f"{name}_copy"),
             getattr(args, f"{name}_prediction"),
@@ -75,15 +83,19 @@ def _extract(args: argparse.Namespace, work: Path) -> None:
             args.seed,
         )
     base, expert = (opened[name][0] for name in ("base", "expert"))
+    normaliser = coordinates(base, normaliser, layout)
     provenance: dict[str, Any] = {name: about for name, (_, about) in opened.items()}
     pinned = _pinned(args.pin_first, samples.shape)
     models = base.model(normaliser), expert.model(normaliser)
-    pair = make_pair(*models, pinned=pinned)
+    pair = make_pair(*models, pinned=pinned, context=layout)
+    x = samples.within(normaliser, layout)
+    for name in ("base", "expert"):
+        where = f"{getattr(args, name)}"
+        check_noise_prediction(where, getattr(pair, name), x.shape[1:])
 
     rows = _split(samples, args.seed)
     test = rows["test"][:: max(1, len(rows["test"]) // args.test_samples)]
     _check_groups(samples, test)
-    x = samples.x if normaliser is None else normalise(normaliser, samples.x)
     _check_difference(pair, x[test])
     say(
         f"{len(rows['train'])} samples to learn from, {len(rows['test'])} held out, "
@@ -98,10 +110,19 @@ def _extract(args: argparse.Namespace, work: Path) -> None:
         progress=True,
         steps_per_dispatch=50,
     )
-    source = Source(pair=pair, base=x[rows["train"]], pinned=pinned, normaliser=normaliser)
+    source = Source(
+        pair=pair,
+        base=x[rows["train"]],
+        pinned=pair.pinned,
+        normaliser=normaliser if layout is None else layout.normaliser(normaliser),
+    )
     method = args.method
     # Where a folder lies is no part of what it is.
     models = {n: {k: v for k, v in provenance[n].items() if k != "path"} for n in opened}
+    if any(isinstance(model, PythonModel) for model, _ in opened.values()):
+        models = (
+            None  # what a function reads is not known: what it answers tells runs apart
+        )
     run = run_record(method, source, settings, args.seed, models)
     provenance |= {
         "data": data,
@@ -129,18 +150,16 @@ def _extract(args: argparse.Namespace, work: Path) -> None:
     found = measure(
         reward,
         pair,
-        x[test],
-        samples.group[test],
-        base=samples.x[test],
+        samples.taken(test),
+        groups=samples.group[test],
         expert=expert_samples,
-        pinned=pinned,
         seed=args.seed,
     )
     figure = found.draw(work)
     card.save(
         reward,
         args.out,
-        samples.shape,
+        x.shape[1:],
         provenance=provenance,
         measures=found.measures,
         limits=found.limits,
@@ -156,15 +175,18 @@ def score(args: argparse.Namespace) -> None:
     if args.out is not None:
         check_scores_place(args.out, [args.data, args.card])
     reward, about = card.open_card(args.card)
-    samples = read_samples(args.data, args.horizon or about["shape"][0])
-    if list(samples.shape) != about["shape"]:
+    layout = reward.context
+    shape = tuple(about["shape"]) if layout is None else layout.shape
+    names = [] if layout is None else [part.name for part in layout.parts]
+    samples = read_samples(args.data, args.horizon or shape[0], names)
+    if samples.shape != shape:
         raise ValueError(
-            f"{args.data}: samples are shaped {samples.shape}, the card needs "
-            f"{tuple(about['shape'])}"
+            f"{args.data}: samples are shaped {samples.shape}, the card needs {shape}"
         )
     about = score_units(reward, args.as_)
+    rows = reward.rows(samples.x, samples.context or None)
     values = score_samples(
-        reward, samples.x, seed=args.seed, num_noises=args.noises, as_=args.as_
+        reward, rows, seed=args.seed, num_noises=args.noises, as_=args.as_
     )
     say(about, sys.stderr)  # beside the numbers, which stay bare
     if args.out is None:
@@ -179,38 +201,36 @@ def report(args: argparse.Namespace) -> None:
 
 
 def detect(args: argparse.Namespace) -> None:
-    """What a checkpoint predicts, and how sure that is."""
-    samples = read_samples(args.data, args.horizon)
+    """What a checkpoint predicts and how it is asked, and how sure that is."""
+    samples = read_samples(args.data, args.horizon, args.context)
     normaliser = fit_normaliser(args.normaliser, samples)
-    checkpoint = open_checkpoint(args.model, samples.shape, args.model_copy)
-    found = _detect(checkpoint, samples, normaliser, args.seed)
+    opened = open_model(args.model, samples.shape, args.model_copy, samples.layout)
+    normaliser = coordinates(opened, normaliser, samples.layout)
+    pinned = _pinned(args.pin_first, samples.shape)
+    found = detect_model(opened, samples, normaliser, args.seed, pinned)
     rows = [[kind, share] for kind, share in found.explained.items()]
     say(markdown(["read as", "explained beyond mean and variance (1: all)"], rows))
     say(f"{found.prediction}, confidence {found.confidence:.2f}")
-    if checkpoint.prediction is not None:
-        say(f"the checkpoint says: {checkpoint.prediction}")
+    told = said_by(opened, samples.layout)
+    if told is not None:
+        say(f"the checkpoint says: {told}")
+    if told is None and found.confidence < SURE:
+        return
+    kind = told or found.prediction
+    asked = detect_asking(opened, samples, normaliser, args.seed, pinned, kind)
+    rows = [[way, share] for way, share in asked.explained.items()]
+    say(markdown([f"asked for {kind}", "explained beyond mean and variance"], rows))
+    say(said_of_asking(asked))
 
 
-def _read(path: Path, horizon: int | None) -> tuple[Samples, dict[str, Any]]:
+def _read(
+    path: Path, horizon: int | None, context: list[str]
+) -> tuple[Samples, dict[str, Any]]:
     """Samples, and what the card says of them: digests of the very bytes they are from."""
     with files.recorded() as used:
-        samples = read_samples(path, horizon)
+        samples = read_samples(path, horizon, context)
     digest = files.digest(used, path) if used else card.sha256(path)
     return samples, {"source": samples.source, "sha256": digest}
-
-
-def _open(
-    path: Path,
-    copy: str | None,
-    told: str | None,
-    samples: Samples,
-    normaliser: Normaliser | None,
-    seed: int,
-) -> tuple[Checkpoint, dict[str, Any]]:
-    """A checkpoint, and what the card says of it."""
-    checkpoint = open_checkpoint(path, samples.shape, copy)
-    checkpoint = _labelled(checkpoint, told, samples, normaliser, seed)
-    return checkpoint, checkpoint.provenance()
 
 
 def _check_groups(samples: Samples, test: np.ndarray) -> None:
@@ -236,61 +256,26 @@ def _check_difference(pair: Pair, x: np.ndarray) -> None:
         )
 
 
-def _labelled(
-    checkpoint: Checkpoint,
-    told: str | None,
-    samples: Samples,
-    normaliser: Normaliser | None,
-    seed: int,
-) -> Checkpoint:
-    """The checkpoint with its kind of prediction: told, written in it, or detected."""
-    if told is not None:
-        check_prediction(told)
-        return checkpoint._replace(prediction=told)
-    if checkpoint.prediction is not None:
-        return checkpoint
-    found = _detect(checkpoint, samples, normaliser, seed)
-    if found.confidence < SURE:
-        raise ValueError(
-            f"{checkpoint.path} does not say what it predicts, and the data do not tell "
-            f"(best: {found.prediction}, confidence {found.confidence:.2f}); give "
-            "--base-prediction or --expert-prediction, and check --normaliser"
-        )
-    say(
-        f"{checkpoint.path} predicts {found.prediction} (confidence {found.confidence:.2f})"
-    )
-    return checkpoint._replace(prediction=found.prediction, confidence=found.confidence)
-
-
-def _detect(
-    checkpoint: Checkpoint, samples: Samples, normaliser: Normaliser | None, seed: int
-) -> Detection:
-    model = checkpoint.model(normaliser)
-    picks = np.random.default_rng(seed).choice(len(samples.x), min(256, len(samples.x)))
-    x = samples.x[picks]
-    x = x if normaliser is None else normalise(normaliser, x)
-    return detect_prediction(model.apply, model.process, x, jax.random.key(seed))
-
-
 def _expert_samples(
     args: argparse.Namespace, samples: Samples
-) -> tuple[np.ndarray | None, dict[str, Any] | None]:
+) -> tuple[Any, dict[str, Any] | None]:
     if args.expert_data is None:
         return None, None
-    others, about = _read(args.expert_data, args.horizon)
+    others, about = _read(args.expert_data, args.horizon, args.context)
     if others.shape != samples.shape:
         raise ValueError(
             f"samples of {samples.source} are shaped {samples.shape}, those of "
             f"{others.source} {others.shape}"
         )
-    return others.x[:: max(1, len(others.x) // args.test_samples)], about
+    some = slice(None, None, max(1, len(others.x) // args.test_samples))
+    return others.taken(some), about
 
 
 def _pinned(act_dim: int | None, shape: tuple[int, ...]) -> jax.Array | None:
     """The first observation, where it is a condition."""
     if act_dim is None:
         return None
-    if not 0 <= act_dim < shape[1]:
+    if len(shape) != 2 or not 0 <= act_dim < shape[1]:
         raise ValueError(f"--pin-first {act_dim} does not fit samples shaped {shape}")
     return pinned_observations(shape[0], act_dim, shape[1] - act_dim)
 

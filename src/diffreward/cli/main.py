@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from diffreward import __version__
-from diffreward.cli.arguments import Parser, path, positive, whole
+from diffreward.cli.arguments import Parser, names, path, positive, whole
 from diffreward.cli.guard import guarded, start_jax
 
 HELP = """Extract, measure and use the reward that separates two diffusion models.
@@ -18,6 +18,12 @@ NORMALISERS = ("limits", "gaussian", "none")
 METHODS = ("gradient_alignment", "residual_alignment", "distilled_energies")
 """Extractors that need two models and samples, and end in a card."""
 MOST = 2**31 - 1
+MODEL = (
+    "a Diffuser checkpoint, a folder of a UNet1DModel with its scheduler, or "
+    "file.py:function, which is run and returns a diffreward.DiffusionModel (with "
+    "--context, a function from a context to one)"
+)
+PIN_FIRST = "the first observation (entries from ACT_DIM on) is a condition"
 COPY = (
     "which copy of the network, of a checkpoint that holds several: its key, ema or model, "
     "or the variant of a folder's weights; by default the averaged one, or the main weights"
@@ -59,8 +65,8 @@ def parser() -> Parser:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     extract.set_defaults(run="extract")
-    extract.add_argument("--base", type=path, required=True, help="checkpoint")
-    extract.add_argument("--expert", type=path, required=True, help="checkpoint")
+    extract.add_argument("--base", type=path, required=True, help=MODEL)
+    extract.add_argument("--expert", type=path, required=True, help="the same")
     _data(extract, required=True)
     extract.add_argument(
         "--expert-data", type=path, help="samples of the expert, to measure the ranking"
@@ -88,7 +94,7 @@ def parser() -> Parser:
         "--pin-first",
         type=whole(0, MOST),
         metavar="ACT_DIM",
-        help="the first observation (entries from ACT_DIM on) is a condition",
+        help=PIN_FIRST,
     )
     extract.add_argument(
         "--method",
@@ -143,12 +149,17 @@ def parser() -> Parser:
     report.set_defaults(run="report")
     report.add_argument("card", type=path)
 
-    detect = kinds.add_parser("detect", help="what does a checkpoint predict?")
+    detect = kinds.add_parser(
+        "detect", help="what does a checkpoint predict, and is it asked as it wants to be?"
+    )
     detect.set_defaults(run="detect")
-    detect.add_argument("--model", type=path, required=True, help="checkpoint")
+    detect.add_argument("--model", type=path, required=True, help=MODEL)
     detect.add_argument("--model-copy", help=COPY)
     _data(detect, required=True)
     detect.add_argument("--normaliser", choices=NORMALISERS, default="none")
+    detect.add_argument(
+        "--pin-first", type=whole(0, MOST), metavar="ACT_DIM", help=PIN_FIRST
+    )
     detect.add_argument("--seed", type=whole(0, 2**32 - 1), default=0)
     return top
 
@@ -159,6 +170,14 @@ def _data(parser: argparse.ArgumentParser, required: bool) -> None:
         type=path,
         required=required,
         help="clean samples: .npy, .npz, D4RL .hdf5 or OGBench .npz",
+    )
+    parser.add_argument(
+        "--context",
+        type=names,
+        default=[],
+        metavar="NAMES",
+        help="arrays of an .npz that are the condition of every sample, as goal,label; "
+        "models are then functions of a context, {name: array}",
     )
     parser.add_argument(
         "--horizon", type=whole(1, MOST), help="steps per sample of an .hdf5 file"

@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from diffreward import files, interop
+from diffreward.cli.python_model import PythonModel, open_python, reference
 from diffreward.data import Normaliser
-from diffreward.diffusion import DiffusionModel, discrete
+from diffreward.diffusion import ContextLayout, DiffusionModel, discrete
 
 
 class Checkpoint(NamedTuple):
@@ -43,6 +44,59 @@ class Checkpoint(NamedTuple):
         return known
 
 
+def open_model(
+    path: Path,
+    shape: tuple[int, ...],
+    copy: str | None = None,
+    context: ContextLayout | None = None,
+) -> Checkpoint | PythonModel:
+    """A checkpoint, or a model given as ``file.py:function``.
+
+    Args:
+        path: of a file or folder, or file and function.
+        shape: of the samples.
+        copy: see :func:`open_checkpoint`.
+        context: of the samples, which checkpoints read here know nothing of.
+
+    Raises:
+        ValueError: if it cannot be read or run, or is not for such samples.
+        FileNotFoundError: if there is none.
+    """
+    found = reference(path)
+    if found is None:
+        if context is not None:
+            raise ValueError(
+                f"{path}: checkpoints read here take no context; give the model as Python, "
+                "file.py:function"
+            )
+        return open_checkpoint(path, shape, copy)
+    if copy is not None:
+        raise ValueError(f"{path} is Python and has no copies; take {copy!r} in its code")
+    model = open_python(*found)
+    model.declared(context)
+    return model
+
+
+def coordinates(
+    base: Checkpoint | PythonModel,
+    normaliser: Normaliser | None,
+    context: ContextLayout | None,
+) -> Normaliser | None:
+    """Those that samples of a pair live in: given, or declared by the base.
+
+    Raises:
+        ValueError: if both are there.
+    """
+    if not isinstance(base, PythonModel):
+        return normaliser
+    own = base.declared(context).normaliser
+    if own is not None and normaliser is not None:
+        raise ValueError(
+            f"{base.path}:{base.function} says its own normaliser; leave --normaliser away"
+        )
+    return normaliser if own is None else own
+
+
 def open_checkpoint(
     path: Path, shape: tuple[int, ...], copy: str | None = None
 ) -> Checkpoint:
@@ -62,7 +116,7 @@ def open_checkpoint(
     if len(shape) != 2:
         raise ValueError(
             f"{path}: checkpoints read here are models of (horizon, dim) samples, the "
-            f"data are shaped {shape}"
+            f"data are shaped {shape}; give such a model as Python, file.py:function"
         )
     with files.recorded() as ledger:
         loaded = interop.load_model(path, copy)

@@ -15,6 +15,8 @@ NAMES = {
     "agreement_slope": "log ratio per nat of reward (1 is calibrated)",
     "agreement_rank_correlation": "rank correlation with the log ratio",
     "auroc": "AUROC, expert against base samples",
+    "auroc_within_conditions": "expert samples above a base draw of the same condition "
+    "(AUROC)",
     "samples": "held-out samples",
     "groups": "held-out episodes",
 }

@@ -14,7 +14,13 @@ from diffreward.diffusion.context import (
     context_layout,
     is_part_name,
 )
-from diffreward.diffusion.detect import Detection, detect_prediction
+from diffreward.diffusion.detect import (
+    AS_DECLARED,
+    Convention,
+    Detection,
+    detect_convention,
+    detect_prediction,
+)
 from diffreward.diffusion.loss import denoising_loss, draw_levels
 from diffreward.diffusion.model import (
     DiffusionModel,
@@ -59,13 +65,25 @@ from diffreward.diffusion.safe import (
     safe_step,
 )
 from diffreward.diffusion.sampler import ddim_levels, ddim_step, ddpm_step, sample
-from diffreward.diffusion.schedule import Schedule, cosine, from_beta, from_log_snr, linear
+from diffreward.diffusion.schedule import (
+    MOST_SIGNAL,
+    Schedule,
+    cosine,
+    from_beta,
+    from_log_snr,
+    linear,
+    linear_betas,
+)
+from diffreward.diffusion.start import draw_noise
 
 __all__ = [
+    "AS_DECLARED",
+    "MOST_SIGNAL",
     "SAFETY_CONCEPT",
     "SAFETY_PRESETS",
     "Condition",
     "Context",
+    "Convention",
     "ContextLayout",
     "Detection",
     "DiffusionModel",
@@ -89,9 +107,11 @@ __all__ = [
     "ddim_step",
     "ddpm_step",
     "denoising_loss",
+    "detect_convention",
     "detect_prediction",
     "discrete",
     "draw_levels",
+    "draw_noise",
     "eps_of_mean",
     "eps_of_output",
     "free_entries",
@@ -104,6 +124,7 @@ __all__ = [
     "initial_memory",
     "is_part_name",
     "linear",
+    "linear_betas",
     "match_times",
     "paired_chain",
     "pin",

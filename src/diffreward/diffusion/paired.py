@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Float, Int
 from diffreward.diffusion.process import from_eps
 from diffreward.diffusion.sampler import ddim_levels
 from diffreward.diffusion.schedule import Schedule
+from diffreward.diffusion.start import draw_noise
 from diffreward.types import EpsFn, PRNGKey, Sample
 
 
@@ -62,7 +63,8 @@ def paired_chain(
         num_evaluations: levels visited, evenly spaced.
 
     Raises:
-        ValueError: if more levels are asked for than there are.
+        ValueError: if more levels are asked for than there are, or the chain stops before
+            noise.
     """
     levels = ddim_levels(schedule.num_steps, num_evaluations)
     after = jnp.asarray([*levels[1:], -1], jnp.int32)
@@ -85,7 +87,7 @@ def paired_chain(
         return (signal * x_0 + noise * eps, memory), (x_t, eps_base, eps_expert)
 
     t = jnp.asarray(levels, jnp.int32)
-    start = (jax.random.normal(key, shape), expert.memory)
+    start = (draw_noise(schedule, key, shape), expert.memory)
     (x_0, _), (x_t, eps_base, eps_expert) = jax.lax.scan(
         step, start, jnp.stack([t, after], 1)
     )

@@ -13,6 +13,7 @@ from jaxtyping import Array, Int
 from diffreward.diffusion.condition import Condition, pin
 from diffreward.diffusion.process import ancestral_mean, from_eps
 from diffreward.diffusion.schedule import Schedule
+from diffreward.diffusion.start import draw_noise
 from diffreward.names import choose
 from diffreward.types import EpsFn, PRNGKey, Sample, Step
 
@@ -80,6 +81,7 @@ def sample(
     method: Sampler = "ddpm",
     num_evaluations: int | None = None,
     eta: float = 0.0,
+    x_T: Sample | None = None,
 ) -> Sample:
     """Draws one sample of the given shape from x_T ~ N(0, I).
 
@@ -92,9 +94,12 @@ def sample(
         method: ``ddpm`` visits every level; ``ddim`` may visit fewer.
         num_evaluations: number of DDIM levels; all by default.
         eta: DDIM noise, 0 deterministic, 1 as noisy as ``ddpm``.
+        x_T: state of the last level to start from instead of noise, such as a noised
+            sample where the chain stops before noise.
 
     Raises:
-        ValueError: for an unknown method, or fewer evaluations with ``ddpm``.
+        ValueError: for an unknown method, fewer evaluations with ``ddpm``, or no ``x_T``
+            for a chain that stops before noise.
     """
     num_steps = schedule.num_steps
     if choose("method", method, get_args(Sampler)) == "ddpm":
@@ -115,5 +120,5 @@ def sample(
             x_t = ddim_step(eps_fn, schedule, step_key, x_t, t, t_next, eta)
         return pin(x_t, condition), None
 
-    x_T = pin(jax.random.normal(start_key, shape), condition)
-    return jax.lax.scan(step, x_T, pairs)[0]
+    start = draw_noise(schedule, start_key, shape) if x_T is None else x_T
+    return jax.lax.scan(step, pin(start, condition), pairs)[0]

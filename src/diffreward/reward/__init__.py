@@ -36,6 +36,7 @@ from diffreward.reward.pair import (
     make_pair,
     posterior_means,
     relative_score,
+    said_of_early_end,
 )
 from diffreward.reward.record import (
     RANKING,
@@ -88,6 +89,7 @@ __all__ = [
     "paired_values",
     "posterior_means",
     "relative_score",
+    "said_of_early_end",
     "steps_left",
     "unexplainable_by_level",
     "unexplained",

@@ -1,5 +1,6 @@
 """A pair of diffusion models in one coordinate system."""
 
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -101,6 +102,9 @@ def make_pair(
             :class:`DiffusionModel`. Samples of the pair are the vectors that
             ``context.pack`` makes, and the pinned entries of a sample alone are given.
 
+    Warns:
+        UserWarning: if the levels stop before noise; see :func:`said_of_early_end`.
+
     Raises:
         ValueError: if the models cannot be brought together; the message says which
             values are in the way.
@@ -110,10 +114,21 @@ def make_pair(
     ours, theirs = (_declared(*m) for m in (("base", base), ("expert", expert)))
     if schedule is None:
         schedule = _own_schedule(ours, theirs)
+    if schedule.signal_left is not None:
+        warnings.warn(said_of_early_end(schedule.signal_left), stacklevel=2)
     models = (ours, theirs)
     first, second = (to_eps_fn(m, schedule, ours.normaliser, pinned) for m in models)
     scales = not all(shows_clean(m, schedule, ours.normaliser) for m in models)
     return Pair(first, second, schedule, pinned, scales)
+
+
+def said_of_early_end(signal: float) -> str:
+    """What a chain that stops before noise means for the use of its pair."""
+    return (
+        f"The chain of this pair stops before noise, at a signal-to-noise ratio of "
+        f"{signal:.2g}: what the two models make of its last level is in no log ratio and "
+        "no reward, and neither model can be sampled from N(0, I)."
+    )
 
 
 def _declared(name: str, model: Any) -> DiffusionModel:

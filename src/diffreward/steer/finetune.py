@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from diffreward.diffusion import Condition, Schedule, ancestral_mean, hold, pin
+from diffreward.diffusion import Condition, Schedule, ancestral_mean, draw_noise, hold, pin
 from diffreward.steer.stepwise import ValueFn
 from diffreward.types import EpsFn, Metrics, Params, PRNGKey, Sample, Scalar, Step
 
@@ -49,7 +49,7 @@ def reward_through_chain(
         variance of level 1), and the sample.
 
     Raises:
-        ValueError: if K is out of range.
+        ValueError: if K is out of range, or the chain stops before noise.
     """
     num_steps = schedule.num_steps
     if not 1 <= last_steps <= num_steps:
@@ -72,7 +72,7 @@ def reward_through_chain(
         return step(x_t, t)[0], None
 
     levels = jnp.arange(num_steps - 1, -1, -1)
-    x = pin(jax.random.normal(start_key, shape), condition)
+    x = pin(draw_noise(schedule, start_key, shape), condition)
     x = jax.lax.scan(free_step, x, levels[: num_steps - last_steps])[0]
     # Nothing of the chain above reaches the gradient, however it depends on parameters.
     x = jax.lax.stop_gradient(x)

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from diffreward.diffusion import Condition, Schedule, ddpm_step, pin
+from diffreward.diffusion import Condition, Schedule, ddpm_step, draw_noise, pin
 from diffreward.types import EpsFn, PRNGKey
 
 
@@ -37,6 +37,9 @@ def chain_kl(
 
     Returns:
         Nats per level, entry 0 being zero; their sum is the estimate.
+
+    Raises:
+        ValueError: if the chain stops before noise.
     """
     start_key, chain_key = jax.random.split(key)
     free = True if condition is None else ~condition.pinned
@@ -51,6 +54,6 @@ def chain_kl(
         x_next = ddpm_step(lambda *_: eps, schedule, step_key, x_t, t)
         return pin(x_next, condition), jnp.sum(jnp.square(gap)) / (2 * variance)
 
-    x_T = pin(jax.random.normal(start_key, shape), condition)
+    x_T = pin(draw_noise(schedule, start_key, shape), condition)
     levels = jnp.arange(schedule.num_steps)[::-1]
     return jax.lax.scan(step, x_T, levels)[1][::-1]

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jax.scipy.special import logsumexp
 from jaxtyping import Array, Bool, Float, Int
 
-from diffreward.diffusion import Condition, Schedule, ancestral_mean, pin
+from diffreward.diffusion import Condition, Schedule, ancestral_mean, draw_noise, pin
 from diffreward.types import EpsFn, PRNGKey, RewardFn, Step
 from diffreward.weights import effective_sample_size
 
@@ -90,7 +90,8 @@ def smc_sample(
         threshold: resample if the effective sample size is below this share of N.
 
     Raises:
-        ValueError: for a number of particles or a threshold out of range.
+        ValueError: for a number of particles or a threshold out of range, or a chain that
+            stops before noise.
     """
     if num_particles < 1 or not 0 <= threshold <= 1:
         raise ValueError(
@@ -137,7 +138,7 @@ def smc_sample(
         return weigh(x, gain, log_w, log_z, new, level_key)
 
     top = jnp.int32(schedule.num_steps - 1)
-    draw = lambda k: pin(jax.random.normal(k, shape), condition)
+    draw = lambda k: pin(draw_noise(schedule, k, shape), condition)
     x = jax.vmap(draw)(jax.random.split(start_key, num_particles))
     value = value_at(top)(x)
     nothing = jnp.zeros(num_particles)

@@ -1,0 +1,142 @@
+"""What a model predicts and how it is asked: told, written in it, or found in data."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from diffreward.cli.models import Checkpoint, open_model
+from diffreward.cli.python_model import PythonModel
+from diffreward.cli.samples import Samples
+from diffreward.data import Normaliser, normalise
+from diffreward.diffusion import (
+    AS_DECLARED,
+    ContextLayout,
+    Convention,
+    Detection,
+    check_prediction,
+    detect_convention,
+    detect_prediction,
+)
+from diffreward.text import say
+from diffreward.types import Mask
+
+SURE = 0.95
+"""Confidence from which what was detected is taken."""
+FEW = 256
+"""Samples that are looked at."""
+Opened = Checkpoint | PythonModel
+
+
+def open_labelled(
+    path: Path,
+    copy: str | None,
+    told: str | None,
+    samples: Samples,
+    normaliser: Normaliser | None,
+    seed: int,
+) -> tuple[Opened, dict[str, Any]]:
+    """A model that says what it predicts, and what the card says of it."""
+    opened = open_model(path, samples.shape, copy, samples.layout)
+    if isinstance(opened, PythonModel):
+        if told is not None:
+            raise ValueError(f"{path} says itself what it predicts; leave {told!r} away")
+    else:
+        opened = _labelled(opened, told, samples, normaliser, seed)
+    return opened, opened.provenance()
+
+
+def _labelled(
+    checkpoint: Checkpoint,
+    told: str | None,
+    samples: Samples,
+    normaliser: Normaliser | None,
+    seed: int,
+) -> Checkpoint:
+    """The checkpoint with its kind of prediction: told, written in it, or detected."""
+    if told is not None:
+        check_prediction(told)
+        return checkpoint._replace(prediction=told)
+    if checkpoint.prediction is not None:
+        return checkpoint
+    found = detect_model(checkpoint, samples, normaliser, seed)
+    if found.confidence < SURE:
+        raise ValueError(
+            f"{checkpoint.path} does not say what it predicts, and the data do not tell "
+            f"(best: {found.prediction}, confidence {found.confidence:.2f}); give "
+            "--base-prediction or --expert-prediction, and check --normaliser"
+        )
+    say(
+        f"{checkpoint.path} predicts {found.prediction} (confidence {found.confidence:.2f})"
+    )
+    return checkpoint._replace(prediction=found.prediction, confidence=found.confidence)
+
+
+def said_by(opened: Opened, layout: ContextLayout | None) -> str | None:
+    """What a model says it predicts."""
+    if isinstance(opened, PythonModel):
+        return opened.declared(layout).prediction
+    return opened.prediction
+
+
+def detect_model(
+    opened: Opened,
+    samples: Samples,
+    normaliser: Normaliser | None,
+    seed: int,
+    pinned: Mask | None = None,
+) -> Detection:
+    """What the model predicts, found in a few of the samples."""
+    x, contexts = _few(samples, normaliser, seed)
+    model: Any = opened.model(normaliser)
+    if contexts is None:
+        apply, process = model.apply, model.process
+    else:
+        apply = lambda x, time, context: model(context).apply(x, time)
+        process = opened.declared(samples.layout).process  # pyright: ignore
+    key = jax.random.key(seed)
+    return detect_prediction(apply, process, x, key, contexts=contexts, pinned=pinned)
+
+
+def detect_asking(
+    opened: Opened,
+    samples: Samples,
+    normaliser: Normaliser | None,
+    seed: int,
+    pinned: Mask | None,
+    kind: Any,
+) -> Convention:
+    """How the model wants to be asked, found in a few of the samples."""
+    x, contexts = _few(samples, normaliser, seed)
+    model: Any = opened.model(normaliser)
+    if isinstance(opened, Checkpoint):
+        model = model._replace(prediction=kind)
+    key = jax.random.key(seed)
+    return detect_convention(model, x, key, contexts=contexts, pinned=pinned)
+
+
+def said_of_asking(found: Convention) -> str:
+    """One line about the way a model is asked."""
+    here, best = found.explained[AS_DECLARED], found.explained[found.best]
+    if found.best != AS_DECLARED:
+        return (
+            f"asked {found.best} the model explains {best:.3f} of the data instead of "
+            f"{here:.3f} (confidence {found.confidence:.2f}): what it declares is wrong"
+        )
+    if here <= 0:
+        return (
+            "the model says less of these data than their mean and variance: other data or "
+            "coordinates, a layer that was not loaded, or an output of another kind"
+        )
+    return f"asked as declared the model explains {here:.3f} of the data, no other way more"
+
+
+def _few(samples: Samples, normaliser: Normaliser | None, seed: int) -> tuple[Any, Any]:
+    """Some samples in the coordinates of the model, and their contexts."""
+    rng = np.random.default_rng(seed)
+    picks = rng.choice(len(samples.x), min(FEW, len(samples.x)))
+    x = samples.x[picks]
+    x = x if normaliser is None else normalise(normaliser, x)
+    contexts = {name: rows[picks] for name, rows in samples.context.items()}
+    return x, contexts or None
