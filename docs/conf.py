@@ -21,7 +21,7 @@ extensions = [
     "sphinx_copybutton",
     "docs.reference",
 ]
-exclude_patterns = ["conf.py", "reference"]
+exclude_patterns = ["conf.py", "reference", "examples"]
 
 # Pages: Markdown, and scripts in cells, which are run.
 nb_custom_formats = {".py": ["jupytext.reads", {"fmt": "py:percent"}]}

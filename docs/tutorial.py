@@ -32,7 +32,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import diffreward
-from diffreward import card, measures, train
+from diffreward import train
 from diffreward.data import laws
 from diffreward.diffusion import (
     DiffusionModel,
@@ -174,8 +174,9 @@ reward = fit(
 # The mean over noise levels ranks; the value itself is `as_="value"`, in nats.
 ranks = lambda reward, rows: score_samples(reward, rows, as_="ranking")
 values = {name: ranks(reward, rows) for name, rows in held_out.items()}
-auroc = measures.auroc(values["expert"], values["base"])
-print(f"AUROC {auroc.value:.2f} [{auroc.low:.2f}, {auroc.high:.2f}]")
+found = diffreward.measure(reward, pair, held_out["base"], expert=held_out["expert"])
+print("AUROC {:.2f} [{:.2f}, {:.2f}]".format(*found.measures["auroc"]))
+print("It says of itself:", *found.limits, sep="\n- ")
 
 # %% [markdown]
 # ## 6. Use
@@ -217,13 +218,8 @@ figure.savefig(folder / "tutorial.png")
 # card`, `diffreward score card samples.npy`, `diffreward report card`.
 
 # %%
-card.save(
-    reward,
-    folder / "card",
-    (HORIZON, DIM),
-    measures={"auroc": list(auroc)},
-    limits=["Trained on a toy system."],
-)
+limits = ["Trained on a toy system."]
+diffreward.save(reward, folder / "card", findings=found, limits=limits)
 again = diffreward.load(folder / "card")
 np.testing.assert_allclose(ranks(again, held_out["base"]), values["base"])
 print("card:", *sorted(path.name for path in (folder / "card").iterdir()))

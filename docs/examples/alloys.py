@@ -4,7 +4,8 @@ The class-conditional diffusion model of HEA-TabDDPM (13 features of an alloy, f
 is a pair with real labels: its base is the model under one phase, its expert the same model
 under another. Held-out alloys of both phases then say whether the reward between them is
 right. Beside it stand the training-free log ratio of the two models and a classifier that
-is trained on the labels, which the reward never sees.
+is trained on the labels, which the reward never sees. (The network itself may have seen all
+of these alloys.)
 
     python docs/examples/alloys.py FOLDER
 
@@ -80,8 +81,8 @@ def alloys(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     return normal.fit_transform(features).astype(np.float32), phases
 
 
-def judge(folder: Path, phases: tuple[str, str], steps: int = 2000) -> dict[str, tuple]:
-    """AUROC with its interval of three judges on held-out alloys of two phases."""
+def judge(folder: Path, phases: tuple[str, str], steps: int = 6000) -> dict[str, tuple]:
+    """AUROC with its interval of every judge on held-out alloys of two phases."""
     x, every = alloys(folder)
     rows = np.random.default_rng(0).permutation(np.flatnonzero(np.isin(every, phases)))
     train, test = rows[::2], rows[1::2]
@@ -92,6 +93,7 @@ def judge(folder: Path, phases: tuple[str, str], steps: int = 2000) -> dict[str,
     labels = LogisticRegression(max_iter=1000).fit(x[train], every[train] == phases[1])
     values = {
         "reward": dr.score(reward, x[test]),
+        "reward as ranking": dr.score(reward, x[test], as_="ranking"),
         "log ratio of the models": np.asarray(ratio(keys, jnp.asarray(x[test]))),
         "logistic regression": labels.decision_function(x[test]),
     }

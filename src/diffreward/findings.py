@@ -21,7 +21,7 @@ from diffreward.reward import (
     Pair,
     Reward,
     agreement,
-    conservativity,
+    curl_by_level,
     paired_values,
     said_of_early_end,
     score_samples,
@@ -129,14 +129,15 @@ def measure(
     residual, signal, rewards, log_ratios = parts
     sums = _by_group(group, residual.sum(1), signal.sum(1))
     fvu = measures.bootstrap(lambda r, s: r.sum() / s.sum(), tuple(sums), seed=seed)
-    report = conservativity(pair, keys[0], jnp.asarray(rows[:CHUNK]), pinned=pinned)
+    curls = jax.jit(jax.vmap(lambda key, x: curl_by_level(pair, key, x, pinned=pinned)))
+    curl, total = (part.mean(0) for part in curls(keys[1:][:CHUNK], rows[:CHUNK]))
     bound = unexplainable_by_level(pair, keys[0], jnp.asarray(rows), pinned=pinned)
     found: dict[str, Any] = {
         "samples": len(rows),
         "groups": len(sums[0]),
         "fraction_of_variance_unexplained": list(fvu),
         "explained_by_level": (1 - residual.sum(0) / signal.sum(0)).tolist(),
-        "curl_by_level": np.asarray(report.curl).tolist(),
+        "curl_by_level": np.asarray(curl / total).tolist(),
         "unexplainable_by_level": np.asarray(bound).tolist(),
     }
     draws = _Draws(reward, pair, seed) if pinned is not None and pinned.any() else None

@@ -221,3 +221,82 @@ def test_the_detector_says_how_a_model_is_asked(folder, capsys):
     said = capsys.readouterr().out
     assert "asked with time reversed the model explains" in said
     assert "what it declares is wrong" in said
+
+
+OWN = """
+import numpy as np
+import diffreward as dr
+from diffreward.data import Normaliser
+from diffreward.diffusion import cosine, discrete
+
+schedule = cosine(6)
+place = Normaliser(np.array([10.0, -10.0]), np.array([3.0, 3.0]))
+seen = []
+
+def law(mean, normaliser=None):
+    def eps(x, t):
+        return schedule.sigma[t] * (x - schedule.sqrt_alpha_bar[t] * mean)
+    return dr.DiffusionModel(eps, discrete(schedule), normaliser=normaliser)
+
+def base(): return law(0.0, place)
+def expert(): return law(0.5, place)
+def bare(): return law(0.0)
+def bare_expert(): return law(0.5)
+def of_goal():
+    return lambda c: law(0.0 * c["goal"], place)
+def expert_of_goal():
+    return lambda c: law(0.5 + 0.0 * c["goal"], place)
+"""
+
+
+@pytest.fixture(scope="module")
+def placed(tmp_path_factory):
+    """Models of standard normal points, and points far from there."""
+    folder = tmp_path_factory.mktemp("placed")
+    (folder / "m.py").write_text(OWN)
+    z = np.random.default_rng(0).normal(size=(80, 2)).astype(np.float32)
+    x = (z * 3 + [10, -10]).astype(np.float32)
+    np.save(folder / "x.npy", x)
+    np.savez(folder / "x.npz", x=x, goal=100 * z[:, 1:] - 7)
+    return folder
+
+
+def extract(folder, base, expert, data, out, *more):
+    argv = ["extract", "--base", f"{folder}/m.py:{base}", "--expert"]
+    argv += [f"{folder}/m.py:{expert}", "--data", f"{folder}/{data}", "--out", str(out)]
+    argv += ["--steps", "5", "--width", "8", "--depth", "1", "--batch-size", "8"]
+    return main([*argv, *more])
+
+
+def test_a_model_says_the_coordinates_of_the_pair(placed, tmp_path, capsys):
+    assert extract(placed, "base", "expert", "x.npy", tmp_path / "own") == 0
+    own = dr.load(tmp_path / "own")
+    np.testing.assert_array_equal(own.normaliser.shift, [10, -10])
+    np.testing.assert_array_equal(own.normaliser.scale, [3, 3])
+    told = json.loads((tmp_path / "own/card.json").read_text())
+    assert told["provenance"]["normaliser"] == "declared by the base"
+    # Read in these, the models explain the data; a reward that is theirs agrees.
+    data = str(placed / "x.npy")
+    assert main(["detect", "--model", f"{placed}/m.py:base", "--data", data]) == 0
+    assert "asked as declared the model explains" in capsys.readouterr().out
+    more = ["--normaliser", "gaussian"]
+    assert extract(placed, "base", "expert", "x.npy", tmp_path / "two", *more) == 1
+    assert "m.py:base says its own normaliser; leave" in capsys.readouterr().err
+
+
+def test_a_model_without_coordinates_takes_those_of_the_data(placed, tmp_path, capsys):
+    more = ["--normaliser", "gaussian"]
+    out = tmp_path / "card"
+    assert extract(placed, "bare", "bare_expert", "x.npy", out, *more) == 0
+    np.testing.assert_allclose(dr.load(out).normaliser.shift, [10, -10], atol=1)
+    told = json.loads((out / "card.json").read_text())
+    assert told["provenance"]["normaliser"] == "gaussian"
+
+
+def test_coordinates_of_samples_and_of_contexts_go_together(placed, tmp_path):
+    out, more = tmp_path / "card", ["--context", "goal"]
+    assert extract(placed, "of_goal", "expert_of_goal", "x.npz", out, *more) == 0
+    reward = dr.load(out)
+    np.testing.assert_allclose(reward.normaliser.shift, [10, -10, -7], atol=30)
+    np.testing.assert_allclose(reward.normaliser.scale, [3, 3, 100], rtol=0.2)
+    assert json.loads((out / "card.json").read_text())["conditioned"] == 1

@@ -78,11 +78,11 @@ def test_published_value_functions(activation):
 
 def test_published_single_step_rewards():
     module = shaken(published.SingleStep(4, 6, (32, 16, 8), torch.nn.LeakyReLU()))
-    loaded = load_single_step(state(module), window=4)
+    loaded = load_single_step(state(module), window=4, dim=6)
     x, t = inputs(4, 6)
     np.testing.assert_allclose(ours(loaded, x, t), theirs(module, x, t), atol=1e-5)
-    with pytest.raises(ValueError, match="no single-step reward of window 5"):
-        load_single_step(state(module), window=5)
+    with pytest.raises(ValueError, match="of 24 numbers, not of 5 steps of 6"):
+        load_single_step(state(module), window=5, dim=6)
 
 
 def test_the_trainers_file_has_an_average_and_a_schedule(tmp_path):

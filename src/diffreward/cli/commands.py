@@ -70,7 +70,7 @@ def _extract(args: argparse.Namespace, work: Path) -> None:
     """The work of :func:`extract`, in a folder of its own beside the card."""
     samples, data = _read(args.data, args.horizon, args.context)
     expert_samples, expert_data = _expert_samples(args, samples)
-    normaliser = fit_normaliser(args.normaliser, samples)
+    fitted = fit_normaliser(args.normaliser, samples)
     layout = samples.layout
     opened = {}
     for name in ("base", "expert"):
@@ -79,19 +79,18 @@ def _extract(args: argparse.Namespace, work: Path) -> None:
             getattr(args, f"{name}_copy"),
             getattr(args, f"{name}_prediction"),
             samples,
-            normaliser,
+            fitted,
             args.seed,
         )
     base, expert = (opened[name][0] for name in ("base", "expert"))
-    normaliser = coordinates(base, normaliser, layout)
+    normaliser = coordinates(base, fitted, layout)
     provenance: dict[str, Any] = {name: about for name, (_, about) in opened.items()}
     pinned = _pinned(args.pin_first, samples.shape)
     models = base.model(normaliser), expert.model(normaliser)
     pair = make_pair(*models, pinned=pinned, context=layout)
     x = samples.within(normaliser, layout)
     for name in ("base", "expert"):
-        where = f"{getattr(args, name)}"
-        check_noise_prediction(where, getattr(pair, name), x.shape[1:])
+        check_noise_prediction(str(getattr(args, name)), getattr(pair, name), x.shape[1:])
 
     rows = _split(samples, args.seed)
     test = rows["test"][:: max(1, len(rows["test"]) // args.test_samples)]
@@ -128,7 +127,7 @@ def _extract(args: argparse.Namespace, work: Path) -> None:
         "data": data,
         **({} if expert_data is None else {"expert data": expert_data}),
         "settings": {"steps": args.steps, "batch size": args.batch_size, "seed": args.seed},
-        "normaliser": args.normaliser,
+        "normaliser": args.normaliser if normaliser is fitted else "declared by the base",
         "run": hashlib.sha256(json.dumps(run).encode()).hexdigest(),
     }
     if args.out.exists() and not args.replace:

@@ -26,6 +26,8 @@ SURE = 0.95
 """Confidence from which what was detected is taken."""
 FEW = 256
 """Samples that are looked at."""
+NOISE = 0.05
+"""What a model may explain less than mean and variance of so few samples."""
 Opened = Checkpoint | PythonModel
 
 
@@ -124,7 +126,7 @@ def said_of_asking(found: Convention) -> str:
             f"asked {found.best} the model explains {best:.3f} of the data instead of "
             f"{here:.3f} (confidence {found.confidence:.2f}): what it declares is wrong"
         )
-    if here <= 0:
+    if here < -NOISE:
         return (
             "the model says less of these data than their mean and variance: other data or "
             "coordinates, a layer that was not loaded, or an output of another kind"

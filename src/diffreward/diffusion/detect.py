@@ -22,7 +22,9 @@ from diffreward.types import Mask, PRNGKey
 
 SHARES = (0.1, 0.3, 0.5, 0.7, 0.9)
 RESAMPLES = 500
-AS_DECLARED, AS_SHARE = "as declared", "with time / number of levels"
+AS_DECLARED = "as declared"
+"""The way of asking that a model declares."""
+AS_SHARE = "with time / number of levels"
 MARGIN, SURE = 0.98, 0.95
 """Share of the unexplained that another way of asking may leave, and in how many draws."""
 

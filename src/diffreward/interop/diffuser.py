@@ -141,15 +141,17 @@ def load_value(
 def load_single_step(
     tensors: Mapping[str, np.ndarray],
     window: int,
+    dim: int,
     where: str = "state dict",
     activation: Activation = "leaky_relu",
 ) -> Loaded:
-    """The paper's maze reward: an MLP on windows of ``window`` steps.
+    """The paper's maze reward: an MLP on windows of ``window`` steps of ``dim`` numbers.
 
-    Its linear layers are told by their order; the first reads [window, time embedding].
+    Its linear layers are told by their order; the first reads [window, time embedding]. The
+    tensors tell the product of both sizes alone: 8 steps of 3 numbers are 4 of 6.
 
     Raises:
-        ValueError: if the tensors are not those of such a network.
+        ValueError: if the tensors are not those of such a network, or of other windows.
     """
     time_dim = _time_dim(tensors, where)
     finite(tensors.items(), where)
@@ -161,9 +163,12 @@ def load_single_step(
     sizes = [_shape(tensors, f"{name}.weight", 2, where) for name in layers]
     chained = all(a[0] == b[1] for a, b in zip(sizes, sizes[1:], strict=False))
     inputs = sizes[0][1] - time_dim if sizes else 0
-    if not chained or len(sizes) < 3 or sizes[-1] != (1, 1) or inputs % window:
+    if not chained or len(sizes) < 3 or sizes[-1] != (1, 1):
+        raise ValueError(f"{where} is no single-step reward: layers {sizes}")
+    if inputs != window * dim:
         raise ValueError(
-            f"{where} is no single-step reward of window {window}: layers {sizes}"
+            f"{where} is a single-step reward of windows of {inputs} numbers, not of "
+            f"{window} steps of {dim}"
         )
     flat: dict[str, Any] = {}
     weight = jnp.asarray(tensors[f"{layers[0]}.weight"], jnp.float32).T
@@ -181,7 +186,7 @@ def load_single_step(
     }
     hidden = tuple(size[0] for size in sizes[:-2])
     network = SingleStepRewardMLP(hidden, window, activation, time_dim)
-    return Loaded(network, {"params": flat}, inputs // window)
+    return Loaded(network, {"params": flat}, dim)
 
 
 def _linear(tensors: Mapping[str, np.ndarray], name: str) -> dict[str, np.ndarray]:

@@ -1,0 +1,61 @@
+"""The examples, on the files of other people that they are about.
+
+Their folder is named by ``DIFFREWARD_EXAMPLES``; without it they are only imported.
+"""
+
+import ast
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from diffreward.cli import main
+from tests.docs.pages import ROOT
+
+EXAMPLES = ROOT / "docs/examples"
+MODEL_LINES = 20
+"""Of code that declare a model, at most."""
+
+
+@pytest.fixture
+def folder():
+    told = os.environ.get("DIFFREWARD_EXAMPLES", "")
+    if not (Path(told) / "alloys.csv").exists():
+        pytest.skip("DIFFREWARD_EXAMPLES names no folder with alloys.csv")
+    return Path(told)
+
+
+def code_lines(tree):
+    """Lines of a function without those of its docstring."""
+    words = tree.body[0].end_lineno - tree.body[0].lineno + 1
+    return tree.end_lineno - tree.lineno + 1 - words
+
+
+def test_a_model_is_declared_in_few_lines():
+    tree = ast.parse((EXAMPLES / "alloys.py").read_text())
+    functions = {f.name: f for f in tree.body if isinstance(f, ast.FunctionDef)}
+    assert code_lines(functions["model"]) <= MODEL_LINES
+
+
+def test_two_labels_of_one_network_are_a_pair(folder, tmp_path, capsys):
+    for name in ("alloys_tabddpm_ema.pt", "alloys.csv"):
+        shutil.copy(folder / name, tmp_path)
+    model = shutil.copy(EXAMPLES / "alloys.py", tmp_path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(tmp_path))
+        import alloys  # noqa: PLC0415
+    x, phases = alloys.alloys(tmp_path)
+    for name in ("im", "fcc"):
+        rows = x[phases == {"im": "Im", "fcc": "FCC_SS"}[name]]
+        np.save(tmp_path / f"{name}.npy", rows)
+        data = str(tmp_path / f"{name}.npy")
+        assert main(["detect", "--model", f"{model}:{name}", "--data", data]) == 0
+        said = capsys.readouterr().out
+        assert "eps, confidence 1.00" in said
+        assert "asked as declared the model explains" in said
+    # Told the label of the other phase it explains less than mean and variance do.
+    data = str(tmp_path / "fcc.npy")
+    assert main(["detect", "--model", f"{model}:im", "--data", data]) == 0
+    assert "eps, confidence" in capsys.readouterr().out
