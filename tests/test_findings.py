@@ -96,8 +96,11 @@ def test_a_wrong_scale_is_said_to_python_as_to_the_command_line(wrong, words, tm
 def test_samples_are_read_in_the_units_of_the_data():
     own = Normaliser(np.array([5.0, -3.0]), np.array([2.0, 2.0]))
     there = lambda x: x * 2 + np.array([5.0, -3.0])
-    plain = dr.measure(exact(true_fn), plain_pair(), drawn(BASE, 0))
-    moved = dr.measure(exact(true_fn, normaliser=own), plain_pair(), there(drawn(BASE, 0)))
+    x, good = drawn(BASE, 0), drawn(EXPERT, 1)
+    plain = dr.measure(exact(true_fn), plain_pair(), x, expert=good)
+    asked = (exact(true_fn, normaliser=own), plain_pair(), there(x))
+    moved = dr.measure(*asked, expert=there(good))
+    np.testing.assert_allclose(moved.measures["auroc"], plain.measures["auroc"], atol=1e-3)
     np.testing.assert_allclose(moved.rewards, plain.rewards, atol=1e-3)
     np.testing.assert_allclose(moved.log_ratios, plain.log_ratios, atol=1e-2)
 

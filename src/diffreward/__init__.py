@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from diffreward import types as types
     from diffreward.api import (
         DiffusionModel,
+        Findings,
         Pair,
         Reward,
         ToyPair,
@@ -49,6 +50,7 @@ _PACKAGES = (
 
 __all__ = [
     "DiffusionModel",
+    "Findings",
     "Pair",
     "Reward",
     "ToyPair",

@@ -40,6 +40,7 @@ from diffreward.types import EpsFn, Scalar
 
 __all__ = [
     "DiffusionModel",
+    "Findings",
     "Pair",
     "Reward",
     "ToyPair",

@@ -9,6 +9,8 @@ import pytest
 
 import diffreward as dr
 from diffreward.cli import main
+from diffreward.cli.samples import read_samples
+from diffreward.data import Normaliser
 
 PLAIN = """
 import jax.numpy as jnp
@@ -300,3 +302,16 @@ def test_coordinates_of_samples_and_of_contexts_go_together(placed, tmp_path):
     np.testing.assert_allclose(reward.normaliser.shift, [10, -10, -7], atol=30)
     np.testing.assert_allclose(reward.normaliser.scale, [3, 3, 100], rtol=0.2)
     assert json.loads((out / "card.json").read_text())["conditioned"] == 1
+
+
+def test_rows_are_in_the_coordinates_of_networks(placed):
+    samples = read_samples(placed / "x.npz", context=["goal"])
+    layout = samples.layout
+    place = Normaliser(np.array([10.0, -10.0]), np.array([3.0, 3.0]))
+    rows = samples.within(place, layout)
+    np.testing.assert_allclose(rows[:, :2], (samples.x - [10, -10]) / 3, rtol=1e-5)
+    np.testing.assert_allclose(rows[:, 2].mean(), 0, atol=1e-4)
+    np.testing.assert_allclose(rows[:, 2].std(), 1, atol=1e-4)
+    x, context = samples.taken(slice(3, 5))
+    np.testing.assert_array_equal(x, samples.x[3:5])
+    np.testing.assert_array_equal(context["goal"], samples.context["goal"][3:5])

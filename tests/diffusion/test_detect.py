@@ -115,19 +115,20 @@ def test_contexts_and_pinned_entries_are_asked_as_they_are(key):
         def apply(y, t):
             at = STEPS.alpha_bar[t]
             # The first entry, shown clean, says where the others are.
-            mean = context["goal"].sum() + y[0]
+            mean = context["goal"].sum() + 5 * y[0]
             eps = jnp.sqrt(1 - at) * (y - jnp.sqrt(at) * mean)
             return jnp.where(pinned, 1e6, eps)  # what it says of a condition is nothing
 
         return DiffusionModel(apply, discrete(STEPS))
 
     rows = np.random.default_rng(2).normal(size=x.shape).astype(np.float32)
-    rows[:, 1:] += goal.sum(1, keepdims=True) + rows[:, :1]
+    rows[:, 1:] += goal.sum(1, keepdims=True) + 5 * rows[:, :1]
     apply = lambda x, time, context: model(context).apply(x, time)
     found = detect_prediction(
         apply, discrete(STEPS), rows, key, contexts=given, pinned=pinned
     )
     assert (found.prediction, found.confidence > 0.99) == ("eps", True)
+    assert found.explained["eps"] > 0.4
     other = {"goal": goal[::-1].copy()}
     wrong = detect_prediction(
         apply, discrete(STEPS), rows, key, contexts=other, pinned=pinned
