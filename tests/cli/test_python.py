@@ -295,6 +295,17 @@ def test_a_model_without_coordinates_takes_those_of_the_data(placed, tmp_path, c
     assert told["provenance"]["normaliser"] == "gaussian"
 
 
+def test_an_expert_that_alone_says_where_it_lives_is_refused(placed, tmp_path, capsys):
+    assert extract(placed, "bare", "expert", "x.npy", tmp_path / "card") == 1
+    assert "m.py:expert says its own normaliser and the base" in capsys.readouterr().err
+    # Told where the base lives, the two are compared: here no one factor joins them.
+    more = ["--normaliser", "gaussian"]
+    assert extract(placed, "bare", "expert", "x.npy", tmp_path / "card", *more) == 1
+    assert "normaliser scale of dimension" in capsys.readouterr().err
+    # Without coordinates of its own an expert lives where the base does.
+    assert extract(placed, "base", "bare_expert", "x.npy", tmp_path / "card") == 0
+
+
 def test_coordinates_of_samples_and_of_contexts_go_together(placed, tmp_path):
     out, more = tmp_path / "card", ["--context", "goal"]
     assert extract(placed, "of_goal", "expert_of_goal", "x.npz", out, *more) == 0

@@ -83,7 +83,7 @@ def _extract(args: argparse.Namespace, work: Path) -> None:
             args.seed,
         )
     base, expert = (opened[name][0] for name in ("base", "expert"))
-    normaliser = coordinates(base, fitted, layout)
+    normaliser = coordinates(base, fitted, layout, expert)
     provenance: dict[str, Any] = {name: about for name, (_, about) in opened.items()}
     pinned = _pinned(args.pin_first, samples.shape)
     models = base.model(normaliser), expert.model(normaliser)

@@ -81,18 +81,24 @@ def coordinates(
     base: Checkpoint | PythonModel,
     normaliser: Normaliser | None,
     context: ContextLayout | None,
+    expert: Checkpoint | PythonModel | None = None,
 ) -> Normaliser | None:
     """Those that samples of a pair live in: given, or declared by the base.
 
     Raises:
-        ValueError: if both are there.
+        ValueError: if both are there, or the expert alone says where it lives.
     """
-    if not isinstance(base, PythonModel):
-        return normaliser
-    own = base.declared(context).normaliser
+    own, theirs = (
+        model.declared(context).normaliser if isinstance(model, PythonModel) else None
+        for model in (base, expert)
+    )
+    where = lambda model: f"{model.path}:{model.function}"
     if own is not None and normaliser is not None:
+        raise ValueError(f"{where(base)} says its own normaliser; leave --normaliser away")
+    if own is None and normaliser is None and theirs is not None:
         raise ValueError(
-            f"{base.path}:{base.function} says its own normaliser; leave --normaliser away"
+            f"{where(expert)} says its own normaliser and the base says none, so where the "
+            "base lives is unknown; let it say its own, or give --normaliser"
         )
     return normaliser if own is None else own
 
