@@ -81,10 +81,12 @@ def alloys(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     return normal.fit_transform(features).astype(np.float32), phases
 
 
-def judge(folder: Path, phases: tuple[str, str], steps: int = 6000) -> dict[str, tuple]:
+def judge(
+    folder: Path, phases: tuple[str, str], steps: int = 6000, split: int = 1
+) -> dict[str, tuple]:
     """AUROC with its interval of every judge on held-out alloys of two phases."""
     x, every = alloys(folder)
-    rows = np.random.default_rng(0).permutation(np.flatnonzero(np.isin(every, phases)))
+    rows = np.random.default_rng(split).permutation(np.flatnonzero(np.isin(every, phases)))
     train, test = rows[::2], rows[1::2]
     pair = dr.make_pair(*(model(phase, folder) for phase in phases))
     reward = dr.fit(pair, x[train], steps=steps)

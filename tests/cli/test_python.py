@@ -326,3 +326,36 @@ def test_rows_are_in_the_coordinates_of_networks(placed):
     x, context = samples.taken(slice(3, 5))
     np.testing.assert_array_equal(x, samples.x[3:5])
     np.testing.assert_array_equal(context["goal"], samples.context["goal"][3:5])
+
+
+SHORT = """
+import diffreward as dr
+from diffreward.diffusion import discrete, linear_betas
+
+schedule = linear_betas(50)
+
+def law(mean):
+    def eps(x, t):
+        return schedule.sigma[t] * (x - schedule.sqrt_alpha_bar[t] * mean)
+    return dr.DiffusionModel(eps, discrete(schedule))
+
+def base(): return law(0.0)
+def expert(): return law(0.5)
+"""
+
+
+def test_a_chain_that_stops_early_is_a_note_and_a_limit(placed, tmp_path):
+    """One line, which names no place in our code; the card says it too."""
+    (tmp_path / "m.py").write_text(SHORT)
+    argv = ["-m", "diffreward", "extract", "--base", "m.py:base", "--expert", "m.py:expert"]
+    argv += ["--data", str(placed / "x.npy"), "--out", "card", "--steps", "5"]
+    argv += ["--width", "8", "--depth", "1", "--batch-size", "8"]
+    done = subprocess.run(
+        [sys.executable, *argv], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    notes = [line for line in done.stderr.splitlines() if "stops before noise" in line]
+    assert len(notes) == 1
+    assert notes[0].startswith("note: The chain of this pair stops before noise")
+    assert "UserWarning" not in done.stderr
+    limits = json.loads((tmp_path / "card/card.json").read_text())["limits"]
+    assert "stops before noise" in limits[0]

@@ -31,10 +31,7 @@ from diffreward.cli.places import (
 from diffreward.cli.python_model import PythonModel, reference
 from diffreward.cli.samples import Samples, fit_normaliser, read_samples
 from diffreward.data import split_episodes, write_array
-from diffreward.diffusion import (
-    check_prediction,
-    pinned_observations,
-)
+from diffreward.diffusion import check_prediction, pinned_observations
 from diffreward.extract import OtherRun, Source, Training, fit, run_record
 from diffreward.findings import measure
 from diffreward.report import markdown
@@ -119,9 +116,8 @@ def _extract(args: argparse.Namespace, work: Path) -> None:
     # Where a folder lies is no part of what it is.
     models = {n: {k: v for k, v in provenance[n].items() if k != "path"} for n in opened}
     if any(isinstance(model, PythonModel) for model, _ in opened.values()):
-        models = (
-            None  # what a function reads is not known: what it answers tells runs apart
-        )
+        # What a function reads is not known: what it answers tells runs apart.
+        models = None
     run = run_record(method, source, settings, args.seed, models)
     provenance |= {
         "data": data,

@@ -2,11 +2,14 @@
 
 import argparse
 import sys
+import warnings
 from collections.abc import Sequence
+from typing import Any
 
 from diffreward import __version__
 from diffreward.cli.arguments import Parser, names, path, positive, whole
 from diffreward.cli.guard import guarded, start_jax
+from diffreward.text import one_line, say
 
 HELP = """Extract, measure and use the reward that separates two diffusion models.
 
@@ -46,7 +49,14 @@ def _run(argv: Sequence[str] | None) -> None:
     start_jax()
     from diffreward.cli import commands
 
-    getattr(commands, args.run)(args)
+    with warnings.catch_warnings():
+        warnings.showwarning = _note
+        getattr(commands, args.run)(args)
+
+
+def _note(message: Warning | str, *_: Any, **__: Any) -> None:
+    """A warning as one line, without the place in our code that gives it."""
+    say(f"note: {one_line(message)}", sys.stderr)
 
 
 def parser() -> Parser:
