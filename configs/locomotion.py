@@ -8,6 +8,8 @@ Switches after the colon, in any order:
     task    halfcheetah, hopper, walker2d, or a further entry of data.LOCOMOTION
     preset  cpu (default, within the hour on two cores), smoke (a minute), gpu, paper
     source  collect (default: data made here by the shipped policies), d4rl, minari
+    model   diffuser (default: plans of actions and observations), policy (actions alone,
+            under the observation; two of each plan are executed)
     study   none (default), transfer (rewards judged on a base of another seed),
             medium-base (a base of medium data), small-data (a tenth of the transitions),
             no-data (rewards from samples of the two models alone), high-rate, low-rate
@@ -30,6 +32,7 @@ from diffreward.data import LOCOMOTION
 TASKS = LOCOMOTION
 PRESETS = ("cpu", "smoke", "gpu", "paper")
 SOURCES = ("collect", "d4rl", "minari")
+MODELS = ("diffuser", "policy")
 STUDIES = (
     "none",
     "transfer",
@@ -92,7 +95,12 @@ SETTINGS = {
 def get_config(argument: str = "hopper") -> ConfigDict:
     """Builds the config of one task, preset, source and study."""
     switches = parse_switches(
-        argument, task=TASKS, preset=PRESETS, source=SOURCES, study=STUDIES
+        argument,
+        task=TASKS,
+        preset=PRESETS,
+        source=SOURCES,
+        model=MODELS,
+        study=STUDIES,
     )
     task, preset, source = (switches[k] for k in ("task", "preset", "source"))
     own = SETTINGS.get(task, Settings())
@@ -117,6 +125,9 @@ def get_config(argument: str = "hopper") -> ConfigDict:
     m.pad = True
     m.mask_padding = True
     m.pinned = (0,)
+    # Actions under the first observation, which is shown at every step; no observation is
+    # a part of the plan.
+    m.policy = switches["model"] == "policy"
     m.num_steps = 20
     m.schedule = "cosine"
     m.network = "mlp"  # or "unet"
@@ -181,6 +192,7 @@ def get_config(argument: str = "hopper") -> ConfigDict:
     e.max_steps = 1000
     e.batch = 128  # episodes at once
     e.candidates = 0  # plans per step of the row "best-of-n"; 0: no such row
+    e.num_actions = 2 if m.policy else 1  # of a plan, executed before the next is made
     e.num_evaluations = 5  # network evaluations per plan by DDIM; 0: every level
     e.paper_scale, e.paper_t_stop = own.paper_scale, own.paper_t_stop
     e.paper_t_stops = ()  # last levels to choose from; (): 0 and paper_t_stop

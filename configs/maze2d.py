@@ -2,7 +2,9 @@
 
     python -m experiments.maze2d --config=configs/maze2d.py:umaze --workdir=runs/umaze
 
-Switches after the colon: a maze (umaze, open, medium, large) and a preset:
+Switches after the colon: a maze (umaze, open, medium, large), whether there is one expert
+(and one reward) per goal (separate, the default) or one that is told the goal
+(conditioned), and a preset:
 
     cpu    (default) all eight goals in about ten minutes on two cores (U-maze)
     smoke  every stage, two goals, two minutes; checks the path, not the figures
@@ -21,17 +23,20 @@ from configs.common import ConfigDict, parse_switches, training
 # long enough to cross its maze.
 MAZES = {"umaze": (40, 6), "open": (24, 6), "medium": (64, 8), "large": (96, 8)}
 PRESETS = ("cpu", "smoke", "gpu", "paper")
+EXPERTS = ("separate", "conditioned")
 
 
 def get_config(argument: str = "umaze") -> ConfigDict:
     """Builds the config of one maze and preset."""
-    switches = parse_switches(argument, maze=MAZES, preset=PRESETS)
+    switches = parse_switches(argument, maze=MAZES, preset=PRESETS, experts=EXPERTS)
     maze, preset = switches["maze"], switches["preset"]
     horizon, frame_skip = MAZES[maze]
     c = ConfigDict()
     c.maze = maze
     c.seed = 0
     c.goals = tuple(range(1, 9))  # which of the maze's eight goals have an expert
+    # One expert and one reward for all goals, each told the goal at every step.
+    c.conditioned = switches["experts"] == "conditioned"
 
     c.data = d = ConfigDict()
     d.base_transitions = 300_000
@@ -114,6 +119,10 @@ def get_config(argument: str = "umaze") -> ConfigDict:
         _gpu(c)
     elif preset == "paper":
         _paper(c)
+    if c.conditioned:
+        # As many samples as one expert of each of eight goals sees.
+        for t in (c.experts, c.rewards, c.window_rewards):
+            t.steps, t.batch_size = 4 * t.steps, 2 * t.batch_size
     return c.lock()
 
 

@@ -90,16 +90,18 @@ def build_denoiser(
 ) -> Denoiser:
     """The denoiser of trajectories described by ``config.model``.
 
-    ``expert`` describes the network of experts, where that may be another.
+    ``expert`` describes the network of experts, where that may be another. Of a policy the
+    observations of all steps are conditions.
     """
     horizon, dim = config.horizon, act_dim + obs_dim
+    shown = range(horizon) if config.get("policy", False) else config.pinned
     network = denoising_network(config, "model")
     own = network if expert is None else denoising_network(expert, "expert_model")
     first_action = jnp.zeros((horizon, dim), bool).at[0, :act_dim].set(True)
     return Denoiser(
         network=network,
         schedule=build_schedule("model.schedule", config.schedule, config.num_steps),
-        pinned=pinned_observations(horizon, act_dim, obs_dim, tuple(config.pinned)),
+        pinned=pinned_observations(horizon, act_dim, obs_dim, tuple(shown)),
         weight=jnp.where(first_action, config.action_weight, 1.0),
         mask_padding=config.mask_padding,
         clip=config.clip,

@@ -27,6 +27,11 @@ def check(config: ConfigDict) -> None:
         )
     for name in REWARDS:
         choose(f"{name}.source", config[name].source, SOURCES)
+        if config.model.policy and config[name].source == "models":
+            raise ValueError(
+                f"{name}.source='models' goes on from states inside a plan, and a policy's "
+                "plans have none; use base, expert, mixed or crossed"
+            )
         limits.check_window(config[name], name, config.model.horizon)
     choose("expert.init", config.expert.init, ("base", "scratch"))
     limits.check_network(config.expert_model, "expert_model")
@@ -50,7 +55,7 @@ def check_evaluation(config: ConfigDict) -> None:
     """Refuses rollouts of no episode, of no step or at no scale."""
     e = config.evaluation
     limits.at_least(e, "evaluation", episodes=2)  # an interval needs two
-    names = ("max_steps", "batch", "windows")
+    names = ("max_steps", "batch", "windows", "num_actions")
     limits.at_least(e, "evaluation", **dict.fromkeys(names, 1))
     names = ("candidates", "num_evaluations", "films", "paper_t_stop")
     limits.at_least(e, "evaluation", **dict.fromkeys(names, 0))
@@ -61,6 +66,11 @@ def check_evaluation(config: ConfigDict) -> None:
         raise ValueError(
             f"evaluation.validation_episodes is {e.validation_episodes}; use 2 or more, "
             f"and at most {most:,}, after which the reported episodes begin"
+        )
+    if e.num_actions > config.model.horizon:
+        raise ValueError(
+            f"evaluation.num_actions={e.num_actions} is more than the model.horizon="
+            f"{config.model.horizon} steps of a plan; use at most as many"
         )
     limits.check_scales(e.scales)
     limits.finite(e, "evaluation", "paper_scale")

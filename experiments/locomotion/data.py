@@ -165,7 +165,8 @@ def noised(run: Run, prepared: Prepared, split: str) -> d.Episodes:
 def windows(run: Run, normaliser: d.Normaliser, episodes: d.Episodes) -> d.Windows:
     """Windows of one set of episodes."""
     section = run.config.model
-    return d.make_windows(episodes, normaliser, horizon=section.horizon, pad=section.pad)
+    w = d.make_windows(episodes, normaliser, horizon=section.horizon, pad=section.pad)
+    return d.under_first_observation(w, section.horizon) if section.policy else w
 
 
 def both_windows(run: Run, prepared: Prepared, split: str) -> dict[str, d.Windows]:

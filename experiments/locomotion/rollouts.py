@@ -69,6 +69,7 @@ def make_act(run: Run, normaliser: d.Normaliser, method: Method) -> Act:
             normaliser,
             model.pinned,
             run.task.act_dim,
+            num_actions=e.num_actions,
             num_evaluations=e.num_evaluations or None,
             rank_by=method.rank_by(params) if method.rank_by else None,
             num_candidates=e.candidates,

@@ -164,4 +164,6 @@ def _settings(run: Run, expert: bool = False) -> dict:
     """What every model depends on besides its own section, and an expert besides."""
     own = {"expert_model": run.config.expert_model.to_dict()}
     another = expert and run.denoiser.expert is not None
-    return {"model": run.config.model.to_dict()} | (own if another else {})
+    # Stages that were trained before there were policies are of none.
+    model = {k: v for k, v in run.config.model.items() if k != "policy" or v}
+    return {"model": model} | (own if another else {})

@@ -4,6 +4,7 @@ from configs.common import ConfigDict, choose
 from diffreward import data as d
 from diffreward.learn import SOURCES
 from experiments import limits
+from experiments.build import build_objective
 from experiments.maze2d.build import REWARDS
 
 
@@ -20,9 +21,27 @@ def check(config: ConfigDict) -> None:
         choose(f"{name}.source", config[name].source, SOURCES)
         limits.check_window(config[name], name, config.model.horizon)
     limits.check_training(config, "base", "experts", "start", *REWARDS)
+    if config.conditioned:
+        check_conditioned(config)
     check_data(config)
     check_evaluation(config)
     choose("experts.init", config.experts.init, ("base", "scratch"))
+
+
+def check_conditioned(config: ConfigDict) -> None:
+    """Refuses what would show a goal with noise, or sample without one."""
+    for name in REWARDS:
+        section = config[name]
+        if not build_objective(section.preset).conditioned:
+            raise ValueError(
+                f"{name}.preset={section.preset!r} shows a reward its conditions with "
+                "noise, a goal among them; use preset='score' with conditioned experts"
+            )
+        if section.source == "models":
+            raise ValueError(
+                f"{name}.source='models' samples from first states only, conditioned "
+                "experts are told a goal at every step; use base, expert, mixed or crossed"
+            )
 
 
 def check_data(config: ConfigDict) -> None:

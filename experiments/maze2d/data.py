@@ -7,7 +7,7 @@ import numpy as np
 from diffreward import data as d
 from diffreward import report
 from diffreward.text import say
-from experiments.maze2d.build import ACT, OBS, Prepared, Run
+from experiments.maze2d.build import ACT, GOAL, OBS, Prepared, Run
 
 FREE = ("processes", "limit")
 """Keys of ``data`` that change nothing that is written."""
@@ -65,7 +65,40 @@ def prepare(run: Run) -> Prepared:
     experts = [
         by_split(d.load(folder / "experts", config.maze, goal)) for goal in config.goals
     ]
+    if config.conditioned:
+        base = {name: tell_goals(run, part) for name, part in base.items()}
+        each = enumerate(experts)
+        experts = [{n: tell(run, part, i) for n, part in e.items()} for i, e in each]
     return Prepared(d.fit_limits(d.transitions(base["train"])), base, experts)
+
+
+def tell_goals(run: Run, episodes: d.Episodes) -> d.Episodes:
+    """Episodes of nobody's goal, each told one by chance: a base learns not to mind."""
+    rng = np.random.default_rng([run.config.seed, len(episodes.starts)])
+    return tell(
+        run, episodes, rng.integers(len(run.config.goals), size=len(episodes.starts))
+    )
+
+
+def tell(run: Run, episodes: d.Episodes, which: int | np.ndarray) -> d.Episodes:
+    """Ends every observation with a goal, in place of the one it may end with.
+
+    Args:
+        run: of this maze.
+        episodes: of observations with or without a goal.
+        which: index into the run's goals, of all episodes or one per episode.
+    """
+    goals = run.maze.goals[np.asarray(run.config.goals) - 1][which]
+    each = np.broadcast_to(goals, (len(episodes.starts), GOAL)).astype(np.float32)
+    rows = np.repeat(each, episodes.lengths, axis=0)
+    bare = episodes.observations[:, :OBS]
+    return episodes._replace(observations=np.concatenate([bare, rows], axis=1))
+
+
+def with_base_told(run: Run, prepared: Prepared, index: int) -> Prepared:
+    """The same with the base's episodes told one goal, by which that goal is judged."""
+    told = {name: tell(run, part, index) for name, part in prepared.base.items()}
+    return prepared._replace(base=told)
 
 
 def windows(run: Run, prepared: Prepared, episodes: d.Episodes) -> d.Windows:
@@ -81,13 +114,17 @@ def windows(run: Run, prepared: Prepared, episodes: d.Episodes) -> d.Windows:
 
 def expert_windows(run: Run, prepared: Prepared, split: str) -> d.Windows:
     """Windows of all experts, one member each."""
-    return d.stack_windows([windows(run, prepared, e[split]) for e in prepared.experts])
+    found = d.stack_windows([windows(run, prepared, e[split]) for e in prepared.experts])
+    if not run.config.conditioned:
+        return found
+    none, every = np.zeros_like(found.offset[:1]), found.count.sum(keepdims=True)
+    return found._replace(offset=none, count=every.astype(found.count.dtype))
 
 
 def blank_windows(run: Run) -> d.Windows:
     """One window of zeros: shapes are all an estimate needs."""
     horizon = run.config.model.horizon
-    zeros = np.zeros((horizon + 1, ACT + OBS), np.float32)
+    zeros = np.zeros((horizon + 1, ACT + run.obs), np.float32)
     timeouts = np.arange(horizon + 1) == horizon
     episodes = d.Episodes.from_arrays(zeros[:, ACT:], zeros[:, :ACT], timeouts=timeouts)
     normaliser = d.Normaliser(zeros[0], zeros[0] + 1)

@@ -17,7 +17,7 @@ from diffreward.steer import follow_plans, guide, guide_by_difference, plan
 from diffreward.text import say
 from diffreward.types import Params
 from experiments import measure
-from experiments.maze2d import maps
+from experiments.maze2d import data, maps
 from experiments.maze2d.build import ACT, OBS, Models, Prepared, Run, Trained
 from experiments.maze2d.windows import by_window
 
@@ -52,9 +52,13 @@ class Compiled(NamedTuple):
 def evaluate(run: Run, prepared: Prepared, trained: Trained) -> dict[str, Any]:
     """Evaluates every goal; arrays for the figures go to ``evaluation/goal<n>.npz``."""
     config, compiled = run.config, compile_measurements(run)
-    base, tuning = (held_out(run, prepared, prepared.base[s]) for s in ("test", "val"))
+    splits = ("test", "val")
+    base, tuning = (held_out(run, prepared, prepared.base[s]) for s in splits)
     goals = {}
     for i, goal in enumerate(config.goals):
+        if config.conditioned:
+            prepared = data.with_base_told(run, prepared, i)
+            base, tuning = (held_out(run, prepared, prepared.base[s]) for s in splits)
         episodes = prepared.experts[i]["test"]
         sets = (base, held_out(run, prepared, episodes))
         fit = (tuning, held_out(run, prepared, prepared.experts[i]["val"]))
@@ -294,10 +298,11 @@ def replan(
     """
     every, horizon = run.config.evaluation.replan, run.config.model.horizon
     skip, known = run.config.data.frame_skip, known.copy()
-    shift, scale = (np.asarray(x)[ACT:] for x in normaliser)
-    state = known[:, 0, ACT:] * scale + shift
+    place = slice(ACT, ACT + OBS)
+    shift, scale = (np.asarray(x)[place] for x in normaliser)
+    state = known[:, 0, place] * scale + shift
     for turn, first in enumerate(range(0, horizon - 1, every)):
-        known[:, 0, ACT:] = (state - shift) / scale
+        known[:, 0, place] = (state - shift) / scale
         rows = d.unnormalise(normaliser, np.asarray(plans_of(known, turn)))
         count = min(every, horizon - 1 - first)
         places = rows[:, : count + 1, ACT : ACT + 2]

@@ -13,7 +13,7 @@ from diffreward import data as d
 from diffreward import measures
 from diffreward.reward import noised_values
 from diffreward.types import Params
-from experiments.maze2d.build import ACT, Prepared, Run
+from experiments.maze2d.build import ACT, Prepared, Run, goal_entries
 
 NOISE_SEED = 5
 """Of the noise that windows are shown with."""
@@ -27,12 +27,15 @@ WindowValues = Callable[[Params, Array], Array]
 
 def make_window_values(run: Run) -> WindowValues:
     """Compiled reward of a batch of clean windows, at the lowest noise level."""
+    told = goal_entries(run.window) if run.config.conditioned else None
 
     @jax.jit
     def window_values(params: Params, x: Array) -> Array:
         noise = jax.random.normal(jax.random.key(NOISE_SEED), x.shape)
         rho, least = run.window_reward.window_fn(params), jnp.zeros(1, jnp.int32)
-        value = lambda x, e: noised_values(rho, run.model.schedule, x, least, e[None, None])
+        value = lambda x, e: noised_values(
+            rho, run.model.schedule, x, least, e[None, None], pinned=told
+        )
         return jax.vmap(value)(x, noise)[:, 0, 0]
 
     return window_values

@@ -176,9 +176,7 @@ def page(config: ConfigDict, result: dict) -> str:
     ).split(",")
     return f"""# Relative rewards in the {config.maze} maze
 
-Two diffusion models per goal: a *base* that goes anywhere and an *expert* that goes to
-one goal. The relative reward is learned from the two models alone; nobody told it where
-the goals are.
+{opening(config)}
 
 ![rewards and steered plans](figures/summary.png)
 
@@ -251,6 +249,18 @@ Training: ![training](figures/training.png)
 Settings stand in `*/config.json`, numbers in `report.json`, training curves in
 `*/metrics.jsonl` and `*/tensorboard`.
 """
+
+
+def opening(config: ConfigDict) -> str:
+    """What the models are."""
+    if config.conditioned:
+        return """\
+Two diffusion models: a *base* that goes anywhere, and one *expert* that goes to the goal
+that it is told. One relative reward, told the same, is learned from the two models."""
+    return """\
+Two diffusion models per goal: a *base* that goes anywhere and an *expert* that goes to
+one goal. The relative reward is learned from the two models alone; nobody told it where
+the goals are."""
 
 
 def replanned(summary: dict[str, Any], steered: str, config: ConfigDict) -> str:

@@ -17,7 +17,7 @@ from diffreward.types import Params
 from experiments import cost, samples, stages, validation
 from experiments.build import optimiser
 from experiments.maze2d import data, evaluate, page
-from experiments.maze2d.build import ACT, OBS, REWARDS, Prepared, Run, Trained, build
+from experiments.maze2d.build import ACT, REWARDS, Prepared, Run, Trained, build
 from experiments.maze2d.check import check
 
 
@@ -41,11 +41,15 @@ def main(config: ConfigDict, workdir: Path) -> dict[str, Any]:
 def announce(run: Run) -> None:
     """Prints what the run will train, and about how long and in how much memory."""
     config, one = run.config, data.blank_windows(run)
-    goals = len(config.goals)
+    goals, experts = len(config.goals), run.experts
     rows = []
     for name, windows, members in (
         ("base", one, train.Members()),
-        ("experts", d.stack_windows([one] * goals), train.Members(goals, d.MEMBER_AXES)),
+        (
+            "experts",
+            d.stack_windows([one] * experts),
+            train.Members(experts, d.MEMBER_AXES),
+        ),
     ):
         task = denoising_task(run.model, config[name].batch_size)
         chain = optimiser(config[name])
@@ -53,11 +57,11 @@ def announce(run: Run) -> None:
         rows.append((name, config[name], members.population or 1, each))
     rows += cost.start_rows(config.start, run.model, [run.reward], one)
     for name in REWARDS:
-        population = goals * config[name].seeds
+        population = experts * config[name].seeds
         each = cost.reward_cost(config[name], run.model, one, population)
         rows.append((name, config[name], population, each))
     transitions = config.data.base_transitions + config.data.expert_transitions * goals
-    cost.print_plan(rows, data_bytes=4 * (ACT + OBS) * transitions)
+    cost.print_plan(rows, data_bytes=4 * (ACT + run.obs) * transitions)
 
 
 def train_base(run: Run, prepared: Prepared) -> Params:
@@ -76,7 +80,7 @@ def train_base(run: Run, prepared: Prepared) -> Params:
 
 
 def train_experts(run: Run, prepared: Prepared, base: Params) -> Params:
-    """Trains one expert per goal in one program; parameters are stacked."""
+    """Trains one expert per goal in one program, or one for all; stacked."""
     section = run.config.experts
     initial = base if section.init == "base" else None
     val = data.expert_windows(run, prepared, "val")
@@ -86,7 +90,7 @@ def train_experts(run: Run, prepared: Prepared, base: Params) -> Params:
         section,
         **depends_on(run, "data", "base"),
         data=data.expert_windows(run, prepared, "train"),
-        members=train.Members(len(run.config.goals), d.MEMBER_AXES),
+        members=train.Members(run.experts, d.MEMBER_AXES),
         seed=run.config.seed + 1,
         evaluate=validation.denoising_error(run.model, val, d.MEMBER_AXES),
     )
@@ -131,10 +135,11 @@ def train_rewards(
 
 def depends_on(run: Run, *stages: str) -> dict[str, Any]:
     """What a training stage depends on beside its own section: the models, and stages."""
-    limit = run.config.data.limit
+    # Stages that were trained before there were such keys had neither.
+    more = {"limit": run.config.data.limit, "conditioned": run.config.conditioned}
     return {
         "settings": {"model": run.config.model.to_dict()}
-        | ({"limit": limit} if limit else {}),
+        | {key: value for key, value in more.items() if value},
         "inputs": {name: report.stage_digest(run.folder(name)) for name in stages},
     }
 

@@ -12,6 +12,11 @@ STATES = ("base", "experts", "start", "rewards", "discriminator")
 def check(config: ConfigDict) -> None:
     """Refuses values that would only fail after hours."""
     check_maze(config.maze2d)
+    if config.maze2d.conditioned:
+        raise ValueError(
+            "maze2d.conditioned=True has one expert of all goals, policies are paid by the "
+            "reward of their own goal's; set maze2d.conditioned=False"
+        )
     if not config.run:
         raise ValueError("run is empty; name the folder of a maze run")
     limits.check_seed(config.seed)

@@ -7,7 +7,13 @@ import numpy as np
 import pytest
 
 from diffreward.data import Normaliser
-from diffreward.diffusion import Condition, cosine, pinned_observations, sample
+from diffreward.diffusion import (
+    Condition,
+    cosine,
+    pinned_observations,
+    sample,
+    to_eps,
+)
 from diffreward.steer import make_controller, roll_out
 
 HORIZON, ACT, OBS = 3, 3, 11
@@ -33,7 +39,7 @@ def keys_of(seeds):
 
 def test_actions_are_the_first_of_a_plan_from_the_observation():
     observation = np.linspace(-2, 1, OBS).astype(np.float32)
-    got = controller()(keys_of([5]), jnp.int32(9), observation[None])[0]
+    got = controller()(keys_of([5]), jnp.int32(9), observation[None])[0, 0]
     row = np.concatenate([np.zeros(ACT, np.float32), observation])
     start = (row - NORMALISER.shift) / NORMALISER.scale
     plan = sample(
@@ -64,7 +70,7 @@ def test_the_best_of_several_candidates_is_executed():
     best = controller(rank_by=rank, num_candidates=16)(
         keys_of([7]), jnp.int32(0), observations
     )
-    assert best[0, 0] > one[0, 0]
+    assert best[0, 0, 0] > one[0, 0, 0]
 
 
 class Countdown(gym.Env):
@@ -92,10 +98,44 @@ def test_rollouts_are_a_plain_loop_over_single_environments():
         observation, _ = env.reset(seed=seed)
         while not over:
             action = act(keys_of([seed]), jnp.int32(step), np.float32(observation)[None])
-            action = np.clip(np.asarray(action)[0], -1, 1)
+            action = np.clip(np.asarray(action)[0, 0], -1, 1)
             observation, reward, over, _, _ = env.step(action)
             want, step = want + reward, step + 1
         assert total == pytest.approx(want, rel=1e-4, abs=1e-5)
+
+
+def test_several_actions_of_a_plan_are_executed_before_the_next():
+    """Also of episodes that end inside a plan; each is what it would be alone."""
+    seeds, act = [11, 4, 13, 20, 8], controller(num_actions=2)
+    got = roll_out(Countdown, act, seeds, threads=2)
+    assert list(got.lengths) == [s % 7 + 1 for s in seeds]
+    for seed, rewards in zip(seeds, got.rewards, strict=True):
+        env, over, step = Countdown(), False, 0
+        observation, _ = env.reset(seed=seed)
+        while not over:
+            key, seen = keys_of([seed]), np.float32(observation)[None]
+            for action in np.asarray(act(key, jnp.int32(step), seen))[0]:
+                observation, reward, over, _, _ = env.step(np.clip(action, -1, 1))
+                assert rewards[step] == pytest.approx(reward, rel=1e-4, abs=1e-5)
+                step += 1
+                if over:
+                    break
+    with pytest.raises(ValueError, match="a plan has 1 to 3 that can be executed"):
+        controller(num_actions=4)
+
+
+def test_a_policy_is_shown_its_observation_at_every_step():
+    seen = jnp.zeros((HORIZON, ACT + OBS), bool).at[:, ACT:].set(True)
+    # It predicts the end of what it is shown, as every action.
+    clean = lambda x_t: jnp.concatenate([x_t[:, -ACT:], x_t[:, ACT:]], axis=1)
+    shown = lambda x_t, t: to_eps(SCHEDULE, "x_0", x_t, t, clean(x_t))
+    act = make_controller(shown, SCHEDULE, NORMALISER, seen, ACT, num_actions=HORIZON)
+    observation = np.linspace(-1, 1, OBS).astype(np.float32)
+    got = jax.jit(act)(keys_of([2]), jnp.int32(0), observation[None])[0]
+    row = np.concatenate([np.zeros(ACT, np.float32), observation])
+    start = (row - NORMALISER.shift) / NORMALISER.scale
+    want = start[-ACT:] * NORMALISER.scale[:ACT] + NORMALISER.shift[:ACT]
+    np.testing.assert_allclose(got, np.tile(want, (HORIZON, 1)), rtol=1e-3, atol=1e-3)
 
 
 def test_finished_episodes_leave_the_batch():
@@ -103,14 +143,14 @@ def test_finished_episodes_leave_the_batch():
 
     def act(keys, step, observations):
         sizes.append(len(observations))
-        return np.zeros((len(observations), ACT), np.float32)
+        return np.zeros((len(observations), 1, ACT), np.float32)
 
     roll_out(Countdown, act, [0, 0, 0, 0, 0, 6], threads=1)
     assert sizes == [6, 1, 1, 1, 1, 1, 1]
 
 
 def test_episodes_are_cut_where_asked():
-    act = lambda keys, step, obs: np.full((len(obs), ACT), -1.0, np.float32)
+    act = lambda keys, step, obs: np.full((len(obs), 1, ACT), -1.0, np.float32)
     assert list(roll_out(Countdown, act, [6], max_steps=3).lengths) == [3]
     got = roll_out(Countdown, act, [6], stop_below=-1.5)
     assert list(got.lengths) == [2]
@@ -119,7 +159,7 @@ def test_episodes_are_cut_where_asked():
 
 
 def test_states_are_recorded_from_the_simulator():
-    act = lambda keys, step, obs: np.zeros((len(obs), ACT), np.float32)
+    act = lambda keys, step, obs: np.zeros((len(obs), 1, ACT), np.float32)
     got = roll_out(lambda: gym.make("Hopper-v5"), act, [0, 1], record=1, max_steps=5)
     assert len(got.states) == 1
     assert got.states[0].shape == (5, 12)

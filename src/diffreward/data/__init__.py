@@ -89,6 +89,7 @@ from diffreward.data.windows import (
     gather,
     make_windows,
     stack_windows,
+    under_first_observation,
 )
 
 __all__ = [
@@ -165,6 +166,7 @@ __all__ = [
     "source_task",
     "split_episodes",
     "stack_windows",
+    "under_first_observation",
     "step",
     "transitions",
     "true_reward",

@@ -108,6 +108,37 @@ def gather(
     return jnp.concatenate([action, x_0[:, act_dim:]], axis=1), valid
 
 
+def under_first_observation(windows: Windows, horizon: int) -> Windows:
+    """The same windows with the first observation in all their rows.
+
+    Samples of a diffusion policy: actions under what is observed, not what comes of them.
+    Rows after the end of an episode stay the same zero actions. Every window has rows of
+    its own, ``horizon`` times as many as there are windows.
+
+    Args:
+        windows: of one member.
+        horizon: steps per window.
+    """
+    step = windows.stride * np.arange(horizon)
+    row = windows.start[:, None] + step[None]
+    valid = row <= windows.last[:, None]
+    act_dim, rows = len(windows.pad), np.asarray(windows.rows)
+    own = rows[np.minimum(row, windows.last[:, None])]
+    own[:, :, act_dim:] = own[:, :1, act_dim:]
+    if own.size > np.iinfo(np.int32).max:
+        raise ValueError(
+            f"under_first_observation: {len(row)} windows of {horizon} steps are more rows "
+            "than 32-bit indices reach; use less data"
+        )
+    start = np.arange(len(row), dtype=np.int32) * np.int32(horizon)
+    return windows._replace(
+        rows=own.reshape(-1, rows.shape[1]),
+        start=start,
+        last=(start + valid.sum(1) - 1).astype(np.int32),
+        stride=np.asarray(1, np.int32),
+    )
+
+
 def stack_windows(members: Sequence[Windows]) -> Windows:
     """One ``Windows`` for a population; ``offset`` and ``count`` become (members,).
 

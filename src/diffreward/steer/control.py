@@ -1,4 +1,4 @@
-"""Receding-horizon control: plan from where we stand, execute the first action, repeat."""
+"""Receding-horizon control: plan from where we stand, execute the first actions, repeat."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -16,7 +16,8 @@ from diffreward.diffusion import Condition, Schedule, sample
 from diffreward.types import EpsFn, Mask, RewardFn
 
 Controller = Callable[[Key[Array, " batch"], Array, Any], Any]
-"""Actions (batch, act) from (keys, step, observations); no row sees another."""
+"""Actions (batch, steps, act) to execute from (keys, step, observations); no row sees
+another."""
 
 
 def make_controller(
@@ -26,23 +27,36 @@ def make_controller(
     pinned: Mask,
     act_dim: int,
     *,
+    num_actions: int = 1,
     num_evaluations: int | None = None,
     rank_by: RewardFn | None = None,
     num_candidates: int = 1,
 ) -> Controller:
     """First actions of sampled plans that start at the observations.
 
+    Plans are Diffuser's windows of actions and observations, or, where all observations are
+    pinned, a diffusion policy's actions under the one that is known (Chi et al., 2023).
+
     Args:
         eps_fn: noise prediction, steered or not.
         schedule: its noise schedule.
         normaliser: of ``[action, observation]``.
-        pinned: conditioned entries, (horizon, dim): the first observation.
+        pinned: conditioned entries, (horizon, dim): the first observation, or (of a policy)
+            the observations of all steps, which then are that one.
         act_dim: numbers per action.
+        num_actions: of a plan that are executed before the next one is made.
         num_evaluations: fewer network evaluations by DDIM (eta 1).
         rank_by: reward that picks the best of ``num_candidates`` plans, at level 0.
         num_candidates: plans per observation.
+
+    Raises:
+        ValueError: if a plan has fewer actions than are to be executed.
     """
     horizon, dim = pinned.shape
+    if not 1 <= num_actions <= horizon:
+        raise ValueError(
+            f"num_actions is {num_actions}; a plan has 1 to {horizon} that can be executed"
+        )
     method = "ddpm" if num_evaluations is None else "ddim"
 
     def one_plan(key: Array, start: Array) -> Array:
@@ -68,7 +82,7 @@ def make_controller(
         row = jnp.concatenate([jnp.zeros(act_dim), observation])
         start = jnp.broadcast_to(normalise(normaliser, row), (horizon, dim))
         chosen = one_plan(key, start) if rank_by is None else best(rank_by, key, start)
-        return unnormalise(normaliser, chosen)[0, :act_dim]
+        return unnormalise(normaliser, chosen)[:num_actions, :act_dim]
 
     return jax.vmap(one, (0, None, 0))
 
@@ -124,6 +138,7 @@ def roll_out(
     returns, lengths = np.zeros(len(seeds)), np.zeros(len(seeds), int)
     rewards = np.zeros((len(seeds), max_steps), np.float32)
     states: list[list[np.ndarray]] = [[] for _ in range(min(record, len(seeds)))]
+    queue: list[np.ndarray] = []  # planned actions of all episodes, (episodes, act) each
     planner = physics = 0.0
     with ThreadPoolExecutor(threads) as pool:
         observations = np.stack(
@@ -137,13 +152,17 @@ def roll_out(
         running, size = np.arange(len(seeds)), len(seeds)
         for step in range(max_steps):
             began = time.perf_counter()
-            # Repeated rows fill the batch up, so that few sizes are ever compiled.
-            while (half := -(-size // 2)) >= len(running) and half < size:
-                size = half
-            rows = np.resize(running, size)
-            actions = controller(keys[rows], jnp.int32(step), observations[rows])
-            actions = np.asarray(actions)
-            actions = np.clip(actions[: len(running)], -1.0, 1.0)
+            if not queue:
+                # Repeated rows fill the batch up, so that few sizes are ever compiled.
+                while (half := -(-size // 2)) >= len(running) and half < size:
+                    size = half
+                rows = np.resize(running, size)
+                chunk = controller(keys[rows], jnp.int32(step), observations[rows])
+                chunk = np.asarray(chunk)[: len(running)]
+                every = np.zeros((len(seeds), *chunk.shape[1:]), chunk.dtype)
+                every[running] = chunk
+                queue = list(every.swapaxes(0, 1))
+            actions = np.clip(queue.pop(0)[running], -1.0, 1.0)
             planned = time.perf_counter()
             outcomes = list(pool.map(lambda i, a: envs[i].step(a), running, actions))
             still = []
