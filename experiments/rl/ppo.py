@@ -13,8 +13,12 @@ if TYPE_CHECKING:
     from experiments.rl.env import MazeVecEnv
 
 
-def train(study: Study, job: Job) -> dict[str, Any]:
-    """Trains one policy; the true return of its test episodes against steps."""
+def find_library() -> tuple[Any, type["MazeVecEnv"]]:
+    """PPO, and the environment that is made for its library.
+
+    Raises:
+        ValueError: where the library is not installed.
+    """
     try:
         from sbx import PPO  # pyright: ignore[reportMissingImports]
 
@@ -23,6 +27,12 @@ def train(study: Study, job: Job) -> dict[str, Any]:
         raise ValueError(
             f"training a policy needs an RL library ({error}); pip install -e '.[rl]'"
         ) from error
+    return PPO, MazeVecEnv
+
+
+def train(study: Study, job: Job) -> dict[str, Any]:
+    """Trains one policy; the true return of its test episodes against steps."""
+    PPO, MazeVecEnv = find_library()  # noqa: N806
     began, config = time.time(), study.config
     p, run = config.ppo, study.run
 

@@ -16,7 +16,7 @@ from diffreward import measures, report
 from experiments.rl import page
 from experiments.rl.build import Job, Study, build, seeds
 from experiments.rl.check import check
-from experiments.rl.ppo import train
+from experiments.rl.ppo import find_library, train
 
 RESAMPLES = 2000
 """Of the seeds, for every interval."""
@@ -25,6 +25,7 @@ RESAMPLES = 2000
 def main(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     """Trains every policy that is missing; returns the final report."""
     check(config)
+    find_library()  # before hours of what comes first
     study = build(config, workdir)
     records = train_policies(study)
     result = summarise(config, records)

@@ -1,6 +1,7 @@
 """The maze as a vector environment, rewards paid in it, and the summary of a run."""
 
 import json
+import sys
 from pathlib import Path
 
 import jax
@@ -408,6 +409,7 @@ def test_the_maze_run_is_found_at_home_and_has_one_process_at_a_time(
 ):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setattr(build.maze2d, "build", lambda *_: pytest.fail("not claimed"))
+    monkeypatch.setattr(rl, "find_library", lambda: None)
     config = config.copy_and_resolve_references()
     config.run = "~/maze"
     with (
@@ -416,6 +418,15 @@ def test_the_maze_run_is_found_at_home_and_has_one_process_at_a_time(
     ):
         rl.main(config, tmp_path / "rl")
     assert not (tmp_path / "rl").exists()
+
+
+def test_a_missing_library_is_said_before_anything_is_trained(
+    config, tmp_path, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, "sbx", None)
+    monkeypatch.setattr(rl, "build", lambda *_: pytest.fail("trained"))
+    with pytest.raises(ValueError, match=r"pip install -e '\.\[rl\]'"):
+        rl.main(config, tmp_path / "rl")
 
 
 @pytest.mark.slow
