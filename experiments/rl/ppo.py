@@ -32,12 +32,12 @@ def find_library() -> tuple[Any, type["MazeVecEnv"]]:
 
 def train(study: Study, job: Job) -> dict[str, Any]:
     """Trains one policy; the true return of its test episodes against steps."""
-    PPO, MazeVecEnv = find_library()  # noqa: N806
+    make_agent, make_vec_env = find_library()
     began, config = time.time(), study.config
     p, run = config.ppo, study.run
 
-    def make_env(pay: Pay, num_envs: int, seed: list[int], stagger: bool) -> MazeVecEnv:
-        return MazeVecEnv(
+    def make_env(pay: Pay, num_envs: int, seed: list[int], stagger: bool) -> "MazeVecEnv":
+        return make_vec_env(
             run.maze,
             run.maze.goals[job.goal - 1],
             study.prepared.normaliser,
@@ -53,7 +53,7 @@ def train(study: Study, job: Job) -> dict[str, Any]:
     train_seed, test_seed = [config.seed, job.seed, 0], [config.seed, 0, 1]
     env = make_env(make_pay(study, job), p.num_envs, train_seed, True)
     test = make_env(pay_truth, config.evaluation_episodes, test_seed, False)
-    agent = PPO(
+    agent = make_agent(
         "MlpPolicy",
         env,
         n_steps=p.rollout,
