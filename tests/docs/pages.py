@@ -92,6 +92,11 @@ def check(command: str) -> None:
             setup.read(ROOT / "setup.cfg")
             for extra in re.findall(r"\w+", what):
                 require(extra in setup["options.extras_require"], f"no extra {extra}")
+        case ["pip", "install", *words]:
+            # What an example needs beside the project; it says so itself.
+            needs = "".join(p.read_text() for p in (ROOT / "docs/examples").glob("*.py"))
+            for package in (w for w in words if not w.startswith("-")):
+                require(package in needs, f"no example needs {package}")
         case [".", path]:
             require(path == ".venv/bin/activate", f"no {path}")
         case ["python", "-m", module, *words]:
