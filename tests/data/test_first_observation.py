@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from diffreward import data as d
 
@@ -54,3 +55,10 @@ def test_the_windows_of_others_are_not_written_to():
     before = np.array(plain.rows)
     d.under_first_observation(plain, HORIZON)
     np.testing.assert_array_equal(plain.rows, before)
+
+
+def test_more_rows_than_indices_reach_are_refused_before_they_are_made():
+    plain, _ = both()
+    many = plain._replace(start=np.broadcast_to(np.int32(0), (2**30,)))
+    with pytest.raises(ValueError, match="more rows than 32-bit indices reach"):
+        d.under_first_observation(many, HORIZON)

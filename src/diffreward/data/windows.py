@@ -118,18 +118,21 @@ def under_first_observation(windows: Windows, horizon: int) -> Windows:
     Args:
         windows: of one member.
         horizon: steps per window.
+
+    Raises:
+        ValueError: for more rows than indices reach.
     """
+    if len(windows.start) * horizon > np.iinfo(np.int32).max:
+        raise ValueError(
+            f"under_first_observation: {len(windows.start)} windows of {horizon} steps are "
+            "more rows than 32-bit indices reach; use less data"
+        )
     step = windows.stride * np.arange(horizon)
     row = windows.start[:, None] + step[None]
     valid = row <= windows.last[:, None]
     act_dim, rows = len(windows.pad), np.asarray(windows.rows)
     own = rows[np.minimum(row, windows.last[:, None])]
     own[:, :, act_dim:] = own[:, :1, act_dim:]
-    if own.size > np.iinfo(np.int32).max:
-        raise ValueError(
-            f"under_first_observation: {len(row)} windows of {horizon} steps are more rows "
-            "than 32-bit indices reach; use less data"
-        )
     start = np.arange(len(row), dtype=np.int32) * np.int32(horizon)
     return windows._replace(
         rows=own.reshape(-1, rows.shape[1]),
