@@ -8,7 +8,7 @@ import pytest
 
 from configs import maze2d as configs
 from diffreward import measures
-from experiments.maze2d import data, evaluate
+from experiments.maze2d import data, evaluate, maps
 from experiments.maze2d import run as maze2d
 from experiments.maze2d.build import ACT, GOAL, OBS, Trained, build
 from experiments.maze2d.check import check
@@ -148,3 +148,17 @@ def test_policies_are_paid_by_rewards_of_one_goal():
         config.maze2d.conditioned = True
     with pytest.raises(ValueError, match=r"set maze2d\.conditioned=False"):
         check_rl(config)
+
+
+def test_maps_show_the_goal_without_noise(config, tmp_path):
+    class TellsTheGoal:
+        """A reward of windows that is what it is told."""
+
+        def window_fn(self, params):
+            return lambda x, t: params * x[:, -GOAL:].sum()
+
+    run = build(config, tmp_path)._replace(window_reward=TellsTheGoal())
+    x = np.random.default_rng(0).normal(size=(5, run.window, ACT + OBS + GOAL))
+    x = x.astype(np.float32)
+    got = maps.make_window_values(run)(np.float32(2), x)
+    np.testing.assert_allclose(got, 2 * x[:, :, -GOAL:].sum((1, 2)), rtol=1e-5, atol=1e-5)
