@@ -67,9 +67,10 @@ def main(config: ConfigDict, workdir: Path) -> dict[str, Any]:
         if study != FIRST:
             share(study_config(config, FIRST), workdir / FIRST, own, workdir / study)
         found[study] = locomotion.main(own, workdir / study)
-    result = {"task": config.task, "studies": found}
-    report.write_json(workdir / "report.json", result)
-    files.write_text(workdir / "report.md", page(config, found))
+        # After each, so that hours of a list that is not done yet can be read.
+        result = {"task": config.task, "studies": found}
+        report.write_json(workdir / "report.json", result)
+        files.write_text(workdir / "report.md", page(config, found))
     say(f"report: {workdir / 'report.md'} ({time.time() - began:.0f} s in this call)")
     return result
 
