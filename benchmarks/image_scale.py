@@ -67,11 +67,11 @@ def records_step(options: argparse.Namespace, *, cut: bool) -> Any:
     import jax.numpy as jnp
 
     from diffreward.diffusion import SAFETY_PRESETS, initial_memory, safe_step
-    from diffreward.networks.latent import ConditionalUnet2D
+    from diffreward.networks.latent import Unet2D
     from diffreward.train import cut_shardings, make_mesh
 
     mesh = make_mesh(options.devices)
-    network, shape = ConditionalUnet2D(), (options.size, options.size, 4)
+    network, shape = Unet2D(), (options.size, options.size, 4)
     context = jax.ShapeDtypeStruct((77, 768), jnp.bfloat16)
     abstract = jax.eval_shape(
         network.init,

@@ -154,7 +154,7 @@ def test_wrong_input_is_one_line(made, files, tmp_path, capsys):
     assert "card exists; choose another --out or give --replace" in said
     np.save(tmp_path / "wide.npy", np.zeros((30, HORIZON, 7), np.float32))
     argv = arguments(files, tmp_path / "c", "--data", tmp_path / "wide.npy")
-    assert "model of 5 numbers per step, the samples have 7" in error(capsys, argv)
+    assert "model of samples shaped (horizon, 5)" in error(capsys, argv)
     said = error(capsys, ["score", str(out), str(tmp_path / "wide.npy")])
     assert "samples are shaped (8, 7), the card needs (8, 5)" in said
     argv = arguments(files, tmp_path / "c", "--base", tmp_path / "none")

@@ -4,12 +4,12 @@ import jax
 import numpy as np
 
 
-def random_params(module, *args):
+def random_params(module, *args, seed=0):
     """Parameters of order one, none of them special (a scale of 1, a shift of 0).
 
     Drawn by NumPy: compiling the initialisers of a U-Net takes longer than any test.
     """
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
 
     def draw(leaf):
         fan_in = np.prod(leaf.shape[:-1]) if len(leaf.shape) > 1 else 4

@@ -16,11 +16,12 @@ from diffreward.cli.labels import (
     SURE,
     detect_asking,
     detect_model,
+    open_for,
     open_labelled,
     said_by,
     said_of_asking,
 )
-from diffreward.cli.models import coordinates, open_model
+from diffreward.cli.models import coordinates
 from diffreward.cli.page import page
 from diffreward.cli.places import (
     check_card_place,
@@ -32,7 +33,15 @@ from diffreward.cli.python_model import PythonModel, reference
 from diffreward.cli.samples import Samples, fit_normaliser, read_samples
 from diffreward.data import split_episodes, write_array
 from diffreward.diffusion import check_prediction, pinned_observations
-from diffreward.extract import OtherRun, Source, Training, fit, run_record
+from diffreward.extract import (
+    IMAGE_NETWORKS,
+    OtherRun,
+    Source,
+    Training,
+    fit,
+    image_network,
+    run_record,
+)
 from diffreward.findings import measure
 from diffreward.report import markdown
 from diffreward.reward import (
@@ -66,6 +75,7 @@ def extract(args: argparse.Namespace) -> None:
 def _extract(args: argparse.Namespace, work: Path) -> None:
     """The work of :func:`extract`, in a folder of its own beside the card."""
     samples, data = _read(args.data, args.horizon, args.context)
+    network = _network(args, samples)
     expert_samples, expert_data = _expert_samples(args, samples)
     fitted = fit_normaliser(args.normaliser, samples)
     layout = samples.layout
@@ -101,8 +111,7 @@ def _extract(args: argparse.Namespace, work: Path) -> None:
         steps=args.steps,
         batch_size=args.batch_size,
         learning_rate=args.learning_rate,
-        width=args.width,
-        depth=args.depth,
+        **network,
         progress=True,
         steps_per_dispatch=50,
     )
@@ -199,7 +208,7 @@ def detect(args: argparse.Namespace) -> None:
     """What a checkpoint predicts and how it is asked, and how sure that is."""
     samples = read_samples(args.data, args.horizon, args.context)
     normaliser = fit_normaliser(args.normaliser, samples)
-    opened = open_model(args.model, samples.shape, args.model_copy, samples.layout)
+    opened = open_for(args.model, args.model_copy, samples)
     normaliser = coordinates(opened, normaliser, samples.layout)
     pinned = _pinned(args.pin_first, samples.shape)
     found = detect_model(opened, samples, normaliser, args.seed, pinned)
@@ -226,6 +235,25 @@ def _read(
         samples = read_samples(path, horizon, context)
     digest = files.digest(used, path) if used else card.sha256(path)
     return samples, {"source": samples.source, "sha256": digest}
+
+
+def _network(args: argparse.Namespace, samples: Samples) -> dict[str, Any]:
+    """Width, depth and, where it is no perceptron, network of a reward."""
+    images = len(samples.shape) == 3 and not samples.context
+    plain = args.method == "gradient_alignment"
+    name = args.network or ("unet" if images and plain else "perceptron")
+    width = args.width or IMAGE_NETWORKS.get(name, 128)
+    if name == "perceptron":
+        return {"width": width, "depth": args.depth}
+    if not plain:
+        raise ValueError(
+            f"--network {name} is for --method gradient_alignment; {args.method} trains "
+            "energies with a perceptron"
+        )
+    if samples.context:
+        raise ValueError(f"--network {name} takes no --context; use perceptron")
+    network = image_network(name, samples.shape, width, args.depth)
+    return {"network": network, "width": width, "depth": args.depth}
 
 
 def _check_groups(samples: Samples, test: np.ndarray) -> None:

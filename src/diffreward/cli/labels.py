@@ -31,6 +31,26 @@ NOISE = 0.05
 Opened = Checkpoint | PythonModel
 
 
+def open_for(path: Path, copy: str | None, samples: Samples) -> Opened:
+    """A model for these samples.
+
+    Raises:
+        ValueError: see :func:`open_model`; or if a checkpoint would be told labels that are
+            none.
+    """
+    opened = open_model(path, samples.shape, copy, samples.layout)
+    if isinstance(opened, Checkpoint) and opened.context is not None:
+        name = opened.context.parts[0].name
+        rows = samples.context[name]
+        odd = ~(np.isin(rows, (0, 1)).all(1) & (rows.sum(1) == 1))
+        if odd.any():
+            raise ValueError(
+                f"{samples.source}: {name} of sample {int(np.argmax(odd))} is no one-hot "
+                "label, a single 1 among zeros"
+            )
+    return opened
+
+
 def open_labelled(
     path: Path,
     copy: str | None,
@@ -40,7 +60,7 @@ def open_labelled(
     seed: int,
 ) -> tuple[Opened, dict[str, Any]]:
     """A model that says what it predicts, and what the card says of it."""
-    opened = open_model(path, samples.shape, copy, samples.layout)
+    opened = open_for(path, copy, samples)
     if isinstance(opened, PythonModel):
         if told is not None:
             raise ValueError(f"{path} says itself what it predicts; leave {told!r} away")
@@ -96,7 +116,7 @@ def detect_model(
         apply, process = model.apply, model.process
     else:
         apply = lambda x, time, context: model(context).apply(x, time)
-        process = opened.declared(samples.layout).process  # pyright: ignore
+        process = opened.declared(samples.layout).process
     key = jax.random.key(seed)
     return detect_prediction(apply, process, x, key, contexts=contexts, pinned=pinned)
 
@@ -111,9 +131,9 @@ def detect_asking(
 ) -> Convention:
     """How the model wants to be asked, found in a few of the samples."""
     x, contexts = _few(samples, normaliser, seed)
-    model: Any = opened.model(normaliser)
     if isinstance(opened, Checkpoint):
-        model = model._replace(prediction=kind)
+        opened = opened._replace(prediction=kind)
+    model: Any = opened.model(normaliser)
     key = jax.random.key(seed)
     return detect_convention(model, x, key, contexts=contexts, pinned=pinned)
 

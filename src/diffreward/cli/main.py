@@ -18,11 +18,12 @@ HELP = """Extract, measure and use the reward that separates two diffusion model
   diffreward report card
 """
 NORMALISERS = ("limits", "gaussian", "none")
+NETWORKS = ("perceptron", "unet", "value")
 METHODS = ("gradient_alignment", "residual_alignment", "distilled_energies")
 """Extractors that need two models and samples, and end in a card."""
 MOST = 2**31 - 1
 MODEL = (
-    "a Diffuser checkpoint, a folder of a UNet1DModel with its scheduler, or "
+    "a Diffuser checkpoint, a folder of a UNet1DModel or UNet2DModel with a scheduler, or "
     "file.py:function, which is run and returns a diffreward.DiffusionModel (with "
     "--context, a function from a context to one)"
 )
@@ -119,10 +120,19 @@ def parser() -> Parser:
     extract.add_argument("--batch-size", type=whole(1, 2**20), default=128)
     extract.add_argument("--learning-rate", type=positive, default=1e-3)
     extract.add_argument(
-        "--width", type=whole(1, 2**16), default=128, help="of the reward network"
+        "--network",
+        choices=NETWORKS,
+        help="of the reward, for gradient_alignment: a perceptron; <x, f(x, t)> with a "
+        "convolutional U-Net f, by default for images without a context; or the published "
+        "reward of images",
     )
     extract.add_argument(
-        "--depth", type=whole(1, 1000), default=3, help="of the reward network"
+        "--width",
+        type=whole(1, 2**16),
+        help="of the reward network; by default 128, first level of image networks 32",
+    )
+    extract.add_argument(
+        "--depth", type=whole(1, 1000), default=3, help="of the reward network; its levels"
     )
     extract.add_argument(
         "--test-samples",
@@ -187,7 +197,8 @@ def _data(parser: argparse.ArgumentParser, required: bool) -> None:
         default=[],
         metavar="NAMES",
         help="arrays of an .npz that are the condition of every sample, as goal,label; "
-        "models are then functions of a context, {name: array}",
+        "models given as Python are then functions of a context, {name: array}, and a "
+        "UNet2DModel with classes is told one-hot labels",
     )
     parser.add_argument(
         "--horizon", type=whole(1, MOST), help="steps per sample of an .hdf5 file"

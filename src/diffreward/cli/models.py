@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from diffreward import files, interop
 from diffreward.cli.python_model import PythonModel, open_python, reference
 from diffreward.data import Normaliser
-from diffreward.diffusion import ContextLayout, DiffusionModel, discrete
+from diffreward.diffusion import Context, ContextLayout, DiffusionModel, discrete
 
 
 class Checkpoint(NamedTuple):
@@ -25,11 +25,32 @@ class Checkpoint(NamedTuple):
     confidence: float | None = None
     """Of a detected kind."""
 
-    def model(self, normaliser: Normaliser | None) -> DiffusionModel:
-        """The model in the given coordinates; its embedding of time is smooth."""
+    context: ContextLayout | None = None
+    """What a model with classes is told: one label, one-hot."""
+
+    def model(self, normaliser: Normaliser | None) -> Any:
+        """The model in the given coordinates, of a model with classes by its context.
+
+        Its embedding of time is smooth.
+        """
         process = discrete(self.loaded.schedule, integer=False)
         kind: Any = self.prediction
-        return DiffusionModel(self.loaded.apply, process, kind, normaliser)
+        apply = self.loaded.apply
+        if self.context is None:
+            return DiffusionModel(apply, process, kind, normaliser)
+        name = self.context.parts[0].name
+
+        def told(context: Context) -> DiffusionModel:
+            label = context[name]
+            asked = lambda x, t: apply(x, t, label)
+            return DiffusionModel(asked, process, kind, normaliser)
+
+        return told
+
+    def declared(self, context: ContextLayout | None) -> DiffusionModel:
+        """The model, or the one of an example context."""
+        made = self.model(None)
+        return made if context is None else made(context.example())
 
     def provenance(self) -> dict[str, Any]:
         """Path and digest, the copy, and how the kind of prediction is known."""
@@ -56,7 +77,7 @@ def open_model(
         path: of a file or folder, or file and function.
         shape: of the samples.
         copy: see :func:`open_checkpoint`.
-        context: of the samples, which checkpoints read here know nothing of.
+        context: of the samples; for a checkpoint one array of one-hot labels.
 
     Raises:
         ValueError: if it cannot be read or run, or is not for such samples.
@@ -64,17 +85,35 @@ def open_model(
     """
     found = reference(path)
     if found is None:
-        if context is not None:
-            raise ValueError(
-                f"{path}: checkpoints read here take no context; give the model as Python, "
-                "file.py:function"
-            )
-        return open_checkpoint(path, shape, copy)
+        opened = open_checkpoint(path, shape, copy)
+        _check_context(opened, context)
+        return opened._replace(context=context)
     if copy is not None:
         raise ValueError(f"{path} is Python and has no copies; take {copy!r} in its code")
     model = open_python(*found)
     model.declared(context)
     return model
+
+
+def _check_context(opened: Checkpoint, context: ContextLayout | None) -> None:
+    """Refuses a context that a checkpoint is not told, and none where it is told one.
+
+    Raises:
+        ValueError: saying what it is told.
+    """
+    path, classes = opened.path, opened.loaded.classes
+    if classes == 0 and context is not None:
+        raise ValueError(
+            f"{path} is told nothing beside its sample; leave --context away, or give the "
+            "model as Python, file.py:function"
+        )
+    if classes == 0 or (context and [p.shape for p in context.parts] == [(classes,)]):
+        return
+    found = "none" if context is None else context.words
+    raise ValueError(
+        f"{path} is told one of {classes} labels: --context names one array of the data "
+        f"shaped (samples, {classes}), one-hot; given: {found}"
+    )
 
 
 def coordinates(
@@ -110,7 +149,7 @@ def open_checkpoint(
 
     Args:
         path: of a file or folder.
-        shape: (horizon, dim) of the samples.
+        shape: of the samples, (horizon, dim) or (height, width, channels).
         copy: of a checkpoint that holds several, see :func:`interop.load_model`.
 
     Raises:
@@ -119,18 +158,15 @@ def open_checkpoint(
     """
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist")
-    if len(shape) != 2:
+    if len(shape) not in (2, 3):
         raise ValueError(
-            f"{path}: checkpoints read here are models of (horizon, dim) samples, the "
-            f"data are shaped {shape}; give such a model as Python, file.py:function"
+            f"{path}: checkpoints read here are models of (horizon, dim) samples or of "
+            f"(height, width, channels) images, the data are shaped {shape}; give such a "
+            "model as Python, file.py:function"
         )
     with files.recorded() as ledger:
         loaded = interop.load_model(path, copy)
-    if loaded.dim != shape[1]:
-        raise ValueError(
-            f"{path} is a model of {loaded.dim} numbers per step, the samples have "
-            f"{shape[1]}"
-        )
+    loaded.check_shape(shape, str(path))
     root = path if path.is_dir() else path.parent
     read = {file.relative_to(root).as_posix(): sha for file, sha in ledger.items()}
     sha256 = files.digest(ledger, path)

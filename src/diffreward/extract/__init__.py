@@ -1,6 +1,7 @@
 """The zoo of extractors: one interface from models or samples to a reward."""
 
 from diffreward.extract.loss_gap import WEIGHTINGS
+from diffreward.extract.network import IMAGE_NETWORKS, image_network
 from diffreward.extract.run import OtherRun, has_steps, run_record
 from diffreward.extract.settings import (
     ItoLogRatio,
@@ -23,6 +24,7 @@ from diffreward.reward import Reward
 
 __all__ = [
     "EXTRACTORS",
+    "IMAGE_NETWORKS",
     "WEIGHTINGS",
     "Accuracy",
     "Comparison",
@@ -42,5 +44,6 @@ __all__ = [
     "exact_source",
     "fit",
     "has_steps",
+    "image_network",
     "run_record",
 ]

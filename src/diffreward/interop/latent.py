@@ -24,7 +24,7 @@ from diffreward.interop.options import (
 )
 from diffreward.interop.renaming import rename
 from diffreward.interop.tensors import read_tensors
-from diffreward.networks.latent import ConditionalUnet2D, Decoder, Encoder, TextEncoder
+from diffreward.networks.latent import Decoder, Encoder, TextEncoder, Unet2D
 from diffreward.types import Params
 
 Adapt = Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]]
@@ -108,15 +108,15 @@ def load_unet(
     check_options(config, path, read=read, fixed=fixed, ignored=ignored)
     check_options({k: config[k] for k in values}, path, read=(), fixed=values)
     widths = wholes(config, "block_out_channels", path)
-    heads = _each(config, "attention_head_dim", len(widths), path)
+    heads = each(config, "attention_head_dim", len(widths), path)
     groups = whole(config, "norm_num_groups", path)
     context_dim = whole(config, "cross_attention_dim", path)
     in_channels = whole(config, "in_channels", path)
-    network = ConditionalUnet2D(
+    network = Unet2D(
         widths=widths,
         blocks=whole(config, "layers_per_block", path),
-        attention=_kinds(config, "down_block_types", CROSS, path),
-        attention_up=_kinds(config, "up_block_types", CROSS_UP, path),
+        attention=kinds(config, "down_block_types", CROSS, path),
+        attention_up=kinds(config, "up_block_types", CROSS_UP, path),
         # The published configs say "dim" and mean the number of heads.
         heads=heads,
         out_channels=whole(config, "out_channels", path),
@@ -126,9 +126,9 @@ def load_unet(
         freq_shift=int(config["freq_shift"]),
         remat=remat,
     )
-    size = _each(config, "sample_size", 2, path)
+    size = each(config, "sample_size", 2, path)
     tensors = adapt(read_tensors(folder))
-    _check_depth(tensors, len(widths) * network.blocks, path)
+    check_depth(tensors, len(widths) * network.blocks, path)
     least = 2 ** (len(widths) - 1)
     arguments = (
         jax.ShapeDtypeStruct((least, least, in_channels), jnp.float32),
@@ -159,8 +159,8 @@ def load_autoencoder(folder: Path, *, dtype: Any = jnp.float32) -> tuple[Part, P
     check_class(config, path, "AutoencoderKL")
     check_options(config, path, read=read, fixed=fixed, ignored=ignored)
     check_options({"act_fn": config["act_fn"]}, path, read=(), fixed={"act_fn": "silu"})
-    _kinds(config, "down_block_types", {"DownEncoderBlock2D": True}, path)
-    _kinds(config, "up_block_types", {"UpDecoderBlock2D": True}, path)
+    kinds(config, "down_block_types", {"DownEncoderBlock2D": True}, path)
+    kinds(config, "up_block_types", {"UpDecoderBlock2D": True}, path)
     scaling = number(config, "scaling_factor", path)
     widths = wholes(config, "block_out_channels", path)
     blocks, groups, latent, pixels_in, pixels_out = (
@@ -174,8 +174,8 @@ def load_autoencoder(folder: Path, *, dtype: Any = jnp.float32) -> tuple[Part, P
         "encoder": (Encoder(widths, blocks, latent, groups), pixels_in),
         "decoder": (Decoder(widths, blocks, pixels_out, groups), latent),
     }
-    tensors = {_modern(name): value for name, value in read_tensors(folder).items()}
-    _check_depth(tensors, len(widths) * blocks, path)
+    tensors = {modern(name): value for name, value in read_tensors(folder).items()}
+    check_depth(tensors, len(widths) * blocks, path)
     found = []
     for name, (network, channels) in parts.items():
         own = {
@@ -193,7 +193,7 @@ def load_autoencoder(folder: Path, *, dtype: Any = jnp.float32) -> tuple[Part, P
 QUANT = {"encoder": "quant_conv", "decoder": "post_quant_conv"}
 
 
-def _modern(name: str) -> str:
+def modern(name: str) -> str:
     """Attention of the first checkpoints had other names."""
     if ".attentions." not in name:
         return name
@@ -270,14 +270,19 @@ def load_text_encoder(
         for prefix in ("text_model.", "embeddings.", "encoder."):
             name = name.removeprefix(prefix)
         tensors[name] = value
-    _check_depth(tensors, network.layers, path)
+    check_depth(tensors, network.layers, path)
     ids = jax.ShapeDtypeStruct((1,), jnp.int32)
     return Part(network, rename(network.init, (ids,), tensors, str(folder), dtype=dtype))
 
 
-def _kinds(
+def kinds(
     config: dict[str, Any], name: str, known: dict[str, bool], path: Path
 ) -> tuple[bool, ...]:
+    """Kinds of blocks, stage by stage: what ``known`` says of each.
+
+    Raises:
+        ValueError: for one that it does not know, or another number of them.
+    """
     found = config[name]
     if not isinstance(found, list) or len(found) != len(config["block_out_channels"]):
         raise ValueError(f"{path}: {name} and block_out_channels differ in length")
@@ -290,8 +295,12 @@ def _kinds(
     return tuple(known[kind] for kind in found)
 
 
-def _each(config: dict[str, Any], name: str, count: int, path: Path) -> tuple[int, ...]:
-    """One whole number, or a list with one for each."""
+def each(config: dict[str, Any], name: str, count: int, path: Path) -> tuple[int, ...]:
+    """One whole number, or a list with one for each.
+
+    Raises:
+        ValueError: for anything else.
+    """
     if not isinstance(config[name], list):
         return (whole(config, name, path),) * count
     found = wholes(config, name, path)
@@ -300,8 +309,12 @@ def _each(config: dict[str, Any], name: str, count: int, path: Path) -> tuple[in
     return found
 
 
-def _check_depth(tensors: Mapping[str, np.ndarray], blocks: int, path: Path) -> None:
-    """Refuses a config of a network too deep for its weights, before it is made."""
+def check_depth(tensors: Mapping[str, np.ndarray], blocks: int, path: Path) -> None:
+    """Refuses a config of a network too deep for its weights, before it is made.
+
+    Raises:
+        ValueError: naming both numbers.
+    """
     if blocks > len(tensors):
         raise ValueError(
             f"{path} describes {blocks:,} blocks, the weights beside it have "

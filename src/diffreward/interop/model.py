@@ -1,4 +1,4 @@
-"""Any checkpoint of a trajectory model, by path."""
+"""Any checkpoint of a diffusion model that is known here, by path."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,25 +10,57 @@ from diffreward import files
 from diffreward.diffusion import Prediction, Schedule
 from diffreward.interop.diffuser import Loaded, load_unet, read_state_dict
 from diffreward.interop.huggingface import load_unet1d
+from diffreward.interop.image_unet import load_unet2d
+from diffreward.interop.options import check_class, read_object
 from diffreward.interop.scheduler import load_scheduler
 
 
 class ForeignModel(NamedTuple):
     """A frozen network, and what its files say about it."""
 
-    apply: Callable[[Array, Array], Array]
-    """Maps (x_t, t) of one sample (horizon, dim) to the prediction."""
+    apply: Callable[..., Array]
+    """Maps (x_t, t) of one sample to the prediction; of a model with classes (x_t, t,
+    one-hot label)."""
     schedule: Schedule
     prediction: Prediction | None
     """None if the checkpoint does not say."""
-    dim: int
+    shape: tuple[int | None, ...]
+    """Of a sample, (horizon, dim) or (height, width, channels); None where it is open."""
     network: Any
     params: Any
+    classes: int = 0
+    """Labels that the model is told one of; 0: none."""
+
+    def check_shape(self, shape: tuple[int, ...], where: str) -> None:
+        """Refuses samples that the model is not for.
+
+        Raises:
+            ValueError: saying which it is for.
+        """
+        fits = len(shape) == len(self.shape) and all(
+            own in (None, given) for own, given in zip(self.shape, shape, strict=True)
+        )
+        if not fits:
+            axes = AXES[len(self.shape)]
+            own = ", ".join(
+                axis if size is None else str(size)
+                for axis, size in zip(axes, self.shape, strict=True)
+            )
+            raise ValueError(
+                f"{where} is a model of samples shaped ({own}), that is "
+                f"({', '.join(axes)}); the data are shaped {shape}"
+            )
+
+
+AXES = {2: ("horizon", "dim"), 3: ("height", "width", "channels")}
+"""Names of the axes of a sample, by their number."""
+LATENT = ("vae", "vqvae")
+"""Parts of a pipeline whose U-Net sees no pixels."""
 
 
 @files.contained
 def load_model(path: str | Path, copy: str | None = None) -> ForeignModel:
-    """Reads a Diffuser state dict, or a Hugging Face folder of a ``UNet1DModel``.
+    """Reads a Diffuser state dict, or a folder of a ``UNet1DModel`` or ``UNet2DModel``.
 
     The folder is a pipeline (``unet/`` and ``scheduler/``), or a model folder with
     ``scheduler_config.json`` in it or in ``scheduler/``.
@@ -43,17 +75,7 @@ def load_model(path: str | Path, copy: str | None = None) -> ForeignModel:
     """
     path = Path(path)
     if path.is_dir():
-        unet = path / "unet" if (path / "unet").is_dir() else path
-        loaded = load_unet1d(unet, copy)
-        places = (path / "scheduler", path)
-        folder = next((p for p in places if (p / "scheduler_config.json").exists()), None)
-        if folder is None:
-            raise ValueError(
-                f"{path} has no scheduler/scheduler_config.json, so its noise schedule is "
-                "unknown; copy it there from the pipeline"
-            )
-        schedule, prediction = load_scheduler(folder)
-        return _model(loaded, schedule, prediction)
+        return _folder(path, copy)
     state = read_state_dict(path, copy)
     loaded = load_unet(state.tensors, str(path))
     if state.schedule is None:
@@ -61,13 +83,46 @@ def load_model(path: str | Path, copy: str | None = None) -> ForeignModel:
             f"{path} holds a temporal U-Net without its noise schedule (betas); save the "
             "whole diffusion object's state dict"
         )
-    return _model(loaded, state.schedule, None)
+    return _trajectories(loaded, state.schedule, None)
 
 
-def _model(
+def _folder(path: Path, copy: str | None) -> ForeignModel:
+    unet = path / "unet" if (path / "unet").is_dir() else path
+    config = read_object(unet / "config.json")
+    check_class(config, unet / "config.json", "UNet1DModel", "UNet2DModel")
+    images = config["_class_name"] == "UNet2DModel"
+    latent = [name for name in LATENT if (path / name).is_dir()]
+    if images and latent:
+        raise ValueError(
+            f"{path}: its U-Net sees latents of {latent[0]}/, no pixels; give the folder "
+            f"{unet} with its scheduler beside it, and latents as samples"
+        )
+    loaded = load_unet2d(unet, copy) if images else load_unet1d(unet, copy)
+    places = (path / "scheduler", path)
+    folder = next((p for p in places if (p / "scheduler_config.json").exists()), None)
+    if folder is None:
+        raise ValueError(
+            f"{path} has no scheduler/scheduler_config.json, so its noise schedule is "
+            "unknown; copy it there from the pipeline"
+        )
+    schedule, prediction = load_scheduler(folder)
+    if isinstance(loaded, Loaded):
+        return _trajectories(loaded, schedule, prediction)
+    network, params = loaded.network, loaded.params
+    return ForeignModel(
+        lambda x, t, label=None: network.apply(params, x, t, None, label),
+        schedule,
+        prediction,
+        loaded.shape,
+        network,
+        params,
+        network.classes,
+    )
+
+
+def _trajectories(
     loaded: Loaded, schedule: Schedule, prediction: Prediction | None
 ) -> ForeignModel:
     apply = lambda x, t: loaded.network.apply(loaded.params, x, t)
-    return ForeignModel(
-        apply, schedule, prediction, loaded.dim, loaded.network, loaded.params
-    )
+    shape = (None, loaded.dim)
+    return ForeignModel(apply, schedule, prediction, shape, loaded.network, loaded.params)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from diffreward.networks.latent.blocks import Image, Tokens, group_norm
-from diffreward.networks.latent.unet2d import ConditionalUnet2D
+from diffreward.networks.latent.unet2d import Unet2D
 from diffreward.networks.layers import sinusoidal_embedding
 from diffreward.types import Scalar, Time
 
@@ -125,7 +125,7 @@ class UnetReward(nn.Module):
         tokens = unread if context is None or not self.prompt else context
         levels = len(self.widths)
         use = (self.prompt,) * levels
-        f = ConditionalUnet2D(
+        f = Unet2D(
             widths=self.widths,
             blocks=self.blocks,
             attention=use,

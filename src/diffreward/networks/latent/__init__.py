@@ -6,6 +6,6 @@ reading one is a renaming.
 
 from diffreward.networks.latent.autoencoder import Decoder, Encoder
 from diffreward.networks.latent.text_encoder import TextEncoder
-from diffreward.networks.latent.unet2d import ConditionalUnet2D
+from diffreward.networks.latent.unet2d import Unet2D
 
-__all__ = ["ConditionalUnet2D", "Decoder", "Encoder", "TextEncoder"]
+__all__ = ["Unet2D", "Decoder", "Encoder", "TextEncoder"]

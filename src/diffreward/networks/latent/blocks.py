@@ -26,22 +26,33 @@ def conv3(channels: int, name: str, stride: int = 1) -> nn.Conv:
 
 
 class ResidualBlock2D(nn.Module):
-    """Two normalised convolutions; the time embedding is added between them."""
+    """Two normalised convolutions; the time embedding is added between them.
+
+    With ``scale`` it scales and shifts what the second normalisation gives instead.
+    """
 
     channels: int
     groups: int
     eps: float
+    scale: bool = False
 
     @nn.compact
     def __call__(self, x: Image, emb: Array | None = None) -> Image:
         """Maps an image to one of ``channels`` channels."""
         h = nn.silu(group_norm(self.groups, self.eps, "norm1")(x))
         h = conv3(self.channels, "conv1")(h)
-        if emb is not None:
-            shift = nn.Dense(self.channels, name="time_emb_proj")(nn.silu(emb))
-            h = h + shift[None, None]
-        h = nn.silu(group_norm(self.groups, self.eps, "norm2")(h))
-        h = conv3(self.channels, "conv2")(h)
+        norm = group_norm(self.groups, self.eps, "norm2")
+        if emb is None:
+            h = norm(h)
+        else:
+            width = self.channels * (2 if self.scale else 1)
+            told = nn.Dense(width, name="time_emb_proj")(nn.silu(emb))[None, None]
+            if self.scale:
+                scale, shift = jnp.split(told, 2, axis=-1)
+                h = norm(h) * (1 + scale) + shift
+            else:
+                h = norm(h + told)
+        h = conv3(self.channels, "conv2")(nn.silu(h))
         if x.shape[-1] != self.channels:
             x = nn.Dense(self.channels, name="conv_shortcut")(x)
         return x + h
@@ -133,16 +144,19 @@ class Transformer2D(nn.Module):
 
 
 class PixelAttention(nn.Module):
-    """Self-attention of one head over the pixels of an image, added to it."""
+    """Self-attention over the pixels of an image, added to it."""
 
     groups: int
+    """Of the normalisation; 0 for none."""
     eps: float
+    heads: int = 1
 
     @nn.compact
     def __call__(self, x: Image) -> Image:
         """Maps an image to one of the same shape."""
         width = x.shape[-1]
-        h = group_norm(self.groups, self.eps, "group_norm")(x).reshape(-1, width)
+        h = group_norm(self.groups, self.eps, "group_norm")(x) if self.groups else x
+        h = h.reshape(-1, width)
         q, k, v = (nn.Dense(width, name=name)(h) for name in ("to_q", "to_k", "to_v"))
-        h = nn.Dense(width, name="to_out_0")(attend(q, k, v, 1))
+        h = nn.Dense(width, name="to_out_0")(attend(q, k, v, self.heads))
         return x + h.reshape(x.shape)

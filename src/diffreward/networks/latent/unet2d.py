@@ -1,4 +1,8 @@
-"""The noise predictor of the Stable Diffusion v1 family (Rombach et al., 2022)."""
+"""U-Nets of images: of latents under a prompt, or of pixels, with a label or without.
+
+The first is the noise predictor of the Stable Diffusion v1 family (Rombach et al., 2022),
+the second that of DDPM (Ho et al., 2020) and of most unconditional models of pictures.
+"""
 
 from collections.abc import Sequence
 
@@ -9,6 +13,7 @@ from jaxtyping import Array, Float
 from diffreward.networks.latent.blocks import (
     Downsample2D,
     Image,
+    PixelAttention,
     ResidualBlock2D,
     Tokens,
     Transformer2D,
@@ -43,7 +48,7 @@ class TimeEmbedding(nn.Module):
 
 
 class Stage(nn.Module):
-    """Residual blocks, each followed by a transformer if ``heads`` is not 0."""
+    """Residual blocks, each followed by attention if ``heads`` is not 0."""
 
     channels: int
     blocks: int
@@ -52,62 +57,85 @@ class Stage(nn.Module):
     eps: float
     resample: str = ""
     """``down``, ``up`` or nothing, after the blocks."""
+    pad_after: bool = False
+    scale: bool = False
+    """See :class:`Unet2D`, as for ``pad_after``."""
 
     @nn.compact
     def __call__(
-        self, x: Image, emb: Array, context: Tokens, skips: Sequence[Image] = ()
+        self,
+        x: Image,
+        emb: Array,
+        context: Tokens | None,
+        skips: Sequence[Image] = (),
     ) -> list[Image]:
         """States after every block, and after resampling.
 
         Args:
             x: input.
             emb: time embedding.
-            context: encoded prompt.
+            context: encoded prompt, or None: pixels attend to each other alone.
             skips: one state of the way down for each block, to be concatenated.
         """
         states = []
         for i in range(self.blocks):
             if skips:
                 x = jnp.concatenate([x, skips[i]], axis=-1)
+            name = f"resnets_{i}"
             block = ResidualBlock2D(
-                self.channels, self.groups, self.eps, name=f"resnets_{i}"
+                self.channels, self.groups, self.eps, self.scale, name=name
             )
             x = block(x, emb)
             if self.heads:
-                attention = Transformer2D(self.heads, self.groups, name=f"attentions_{i}")
-                x = attention(x, context)
+                name = f"attentions_{i}"
+                x = _attended(x, context, self.heads, self.groups, self.eps, name)
             states.append(x)
         if self.resample == "down":
-            states.append(Downsample2D(name="downsamplers_0")(x))
+            states.append(Downsample2D(self.pad_after, name="downsamplers_0")(x))
         elif self.resample == "up":
             states.append(Upsample2D(name="upsamplers_0")(x))
         return states
 
 
 class MiddleStage(nn.Module):
-    """Residual block, transformer, residual block."""
+    """Residual block, attention if ``heads`` is not 0, residual block."""
 
     heads: int
     groups: int
     eps: float
+    attention_groups: int
+    scale: bool = False
 
     @nn.compact
-    def __call__(self, x: Image, emb: Array, context: Tokens) -> Image:
+    def __call__(self, x: Image, emb: Array, context: Tokens | None) -> Image:
         """Maps an image to one of the same shape."""
-        c = x.shape[-1]
-        x = ResidualBlock2D(c, self.groups, self.eps, name="resnets_0")(x, emb)
-        x = Transformer2D(self.heads, self.groups, name="attentions_0")(x, context)
-        return ResidualBlock2D(c, self.groups, self.eps, name="resnets_1")(x, emb)
+        block = lambda name: ResidualBlock2D(
+            x.shape[-1], self.groups, self.eps, self.scale, name=name
+        )
+        x = block("resnets_0")(x, emb)
+        if self.heads:
+            groups, name = self.attention_groups, "attentions_0"
+            x = _attended(x, context, self.heads, groups, self.eps, name)
+        return block("resnets_1")(x, emb)
 
 
-class ConditionalUnet2D(nn.Module):
-    """Predicts the noise of a latent, given its level and an encoded prompt."""
+def _attended(
+    x: Image, context: Tokens | None, heads: int, groups: int, eps: float, name: str
+) -> Image:
+    """Attention of pixels, to a prompt as well where there is one."""
+    if context is None:
+        return PixelAttention(groups, eps, heads, name=name)(x)
+    return Transformer2D(heads, groups, name=name)(x, context)
+
+
+class Unet2D(nn.Module):
+    """Predicts the noise of an image, given its level and what it is told beside it."""
 
     widths: tuple[int, ...] = (320, 640, 1280, 1280)
     blocks: int = 2
     """Residual blocks per stage on the way down; one more on the way up."""
     attention: tuple[bool, ...] = (True, True, True, False)
-    """Which stages, first to last on the way down, have transformers."""
+    """Which stages, first to last on the way down, have attention."""
     attention_up: tuple[bool, ...] = (False, True, True, True)
     """The same on the way up, first to last."""
     heads: tuple[int, ...] = (8, 8, 8, 8)
@@ -119,17 +147,42 @@ class ConditionalUnet2D(nn.Module):
     freq_shift: int = 0
     remat: bool = False
     """Forget activations within stages and compute them again for the gradient."""
+    classes: int = 0
+    """Labels; 0 for a model without."""
+    pad_after: bool = False
+    """Halve images with zeros on their far sides only, as DDPM does."""
+    scale: bool = False
+    """The time embedding scales normalised features as well (Dhariwal & Nichol, 2021)."""
+    middle_attention: bool = True
+    middle_groups: int | None = None
+    """Of the attention in the middle, if not ``groups``; 0: no normalisation."""
 
     @nn.compact
-    def __call__(self, x: Image, t: Time, context: Tokens) -> Image:
-        """Noise prediction for one latent."""
+    def __call__(
+        self,
+        x: Image,
+        t: Time,
+        context: Tokens | None = None,
+        label: Float[Array, " classes"] | None = None,
+    ) -> Image:
+        """Noise prediction for one image.
+
+        Args:
+            x: the image, with noise.
+            t: its level.
+            context: encoded prompt; None for a network whose pixels only see each other.
+            label: one-hot, where there are classes.
+        """
         stage = nn.remat(Stage) if self.remat else Stage
         middle = nn.remat(MiddleStage) if self.remat else MiddleStage
-        norm = {"groups": self.groups, "eps": self.eps}
+        norm = {"groups": self.groups, "eps": self.eps, "scale": self.scale}
         emb = time_embedding(
             t, self.widths[0], cosine_first=self.cosine_first, freq_shift=self.freq_shift
         )
         emb = TimeEmbedding(4 * self.widths[0], name="time_embedding")(emb.astype(x.dtype))
+        if self.classes and label is not None:
+            table = nn.Embed(self.classes, 4 * self.widths[0], name="class_embedding")
+            emb = emb + label.astype(x.dtype) @ table.embedding
         last = len(self.widths) - 1
 
         x = conv3(self.widths[0], "conv_in")(x)
@@ -141,11 +194,15 @@ class ConditionalUnet2D(nn.Module):
                 self.heads[i] if self.attention[i] else 0,
                 **norm,
                 resample="down" if i < last else "",
+                pad_after=self.pad_after,
                 name=f"down_blocks_{i}",
             )
             skips += down(x, emb, context)
             x = skips[-1]
-        x = middle(self.heads[-1], **norm, name="mid_block")(x, emb, context)
+        heads = self.heads[-1] if self.middle_attention else 0
+        groups = self.groups if self.middle_groups is None else self.middle_groups
+        middle_stage = middle(heads, **norm, attention_groups=groups, name="mid_block")
+        x = middle_stage(x, emb, context)
         for i, width in enumerate(self.widths[::-1]):
             up = stage(
                 width,
