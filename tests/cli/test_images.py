@@ -85,7 +85,11 @@ def test_models_with_classes_are_told_the_labels(folder, tmp_path, capsys):
 
 REFUSED = {
     "channels first": ((), {"data": "first.npy"}, "the data are shaped (3, 8, 8)"),
-    "no label": ((), {"kind": "-labels"}, "told one of 3 labels: --context names one"),
+    "no label": (
+        (),
+        {"kind": "-labels"},
+        "told what --context must name: one array (samples, 3), one-hot",
+    ),
     "a label of nothing": (
         ("--context", "label"),
         {"data": "x.npz"},
@@ -99,7 +103,7 @@ REFUSED = {
     "another number of labels": (
         ("--context", "label"),
         {"data": "four.npz", "kind": "-labels"},
-        "shaped (samples, 3), one-hot; given: label (4,)",
+        "one array (samples, 3), one-hot; given: label (4,)",
     ),
     "too deep": (("--depth", "5"), {}, "halves images 4 times, which 8 x 8 cannot be"),
     "narrow": (("--width", "12"), {}, "width must be a multiple of 8"),

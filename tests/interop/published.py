@@ -205,3 +205,77 @@ class SingleStep(nn.Module):
 
     def forward(self, x, t):
         return self.net(torch.cat([x.flatten(1), self.time_mlp(t)], -1))[:, 0]
+
+
+class FilmConv(nn.Module):
+    """Convolution, normalisation, Mish."""
+
+    def __init__(self, c_in, c_out, taps, groups):
+        super().__init__()
+        conv = nn.Conv1d(c_in, c_out, taps, padding=taps // 2)
+        self.block = nn.Sequential(conv, nn.GroupNorm(groups, c_out), nn.Mish())
+
+    def forward(self, x):
+        return self.block(x)
+
+
+class FilmBlock(nn.Module):
+    """Residual block of a diffusion policy."""
+
+    def __init__(self, c_in, c_out, told, taps, groups, scale):
+        super().__init__()
+        self.conv1 = FilmConv(c_in, c_out, taps, groups)
+        self.conv2 = FilmConv(c_out, c_out, taps, groups)
+        film = nn.Linear(told, c_out * (2 if scale else 1))
+        self.cond_encoder = nn.Sequential(nn.Mish(), film)
+        same = c_in == c_out
+        self.residual_conv = nn.Identity() if same else nn.Conv1d(c_in, c_out, 1)
+        self.scale = scale
+
+    def forward(self, x, told):
+        film = self.cond_encoder(told)[:, :, None]
+        h = self.conv1(x)
+        if self.scale:
+            factor, shift = film.chunk(2, dim=1)
+            h = factor * h + shift
+        else:
+            h = h + film
+        return self.conv2(h) + self.residual_conv(x)
+
+
+class FilmUnet(nn.Module):
+    """U-Net of a diffusion policy, under the names of LeRobot."""
+
+    def __init__(self, dim, told, widths, time_dim, taps, groups, scale):
+        super().__init__()
+        self.diffusion_step_encoder = time_mlp(time_dim, nn.Mish())
+        size = time_dim + told
+        block = lambda a, b: FilmBlock(a, b, size, taps, groups, scale)
+        downs, ups = [], []
+        for i, (a, b) in enumerate(zip([dim, *widths], widths, strict=False)):
+            last = i == len(widths) - 1
+            down = nn.Identity() if last else nn.Conv1d(b, b, 3, 2, 1)
+            downs.append(nn.ModuleList([block(a, b), block(b, b), down]))
+        for a, b in zip(widths[:0:-1], widths[-2::-1], strict=True):
+            up = nn.ConvTranspose1d(b, b, 4, 2, 1)
+            ups.append(nn.ModuleList([block(2 * a, b), block(b, b), up]))
+        self.down_modules, self.up_modules = nn.ModuleList(downs), nn.ModuleList(ups)
+        last = widths[-1]
+        self.mid_modules = nn.ModuleList([block(last, last), block(last, last)])
+        first = widths[0]
+        head = nn.Conv1d(first, dim, 1)
+        self.final_conv = nn.Sequential(FilmConv(first, first, taps, 8), head)
+
+    def forward(self, x, t, told):
+        told = torch.cat([self.diffusion_step_encoder(t), told], dim=-1)
+        h, skips = x.transpose(1, 2), []
+        for first, second, down in self.down_modules:
+            h = second(first(h, told), told)
+            skips.append(h)
+            h = down(h)
+        for block in self.mid_modules:
+            h = block(h, told)
+        for first, second, up in self.up_modules:
+            h = torch.cat([h, skips.pop()], dim=1)
+            h = up(second(first(h, told), told))
+        return self.final_conv(h).transpose(1, 2)

@@ -88,7 +88,7 @@ def test_a_network_is_read_back(folder):
     jax.tree.map(np.testing.assert_array_equal, found.params, params)
     x = jax.random.normal(jax.random.key(1), (8, 8, 3))
     model = load_model(folder)
-    assert (model.shape, model.classes, model.prediction) == ((8, 8, 3), 0, "eps")
+    assert (model.shape, model.told, model.prediction) == ((8, 8, 3), (), "eps")
     np.testing.assert_array_equal(
         model.apply(x, jnp.int32(7)), network.apply(params, x, jnp.int32(7))
     )
@@ -97,7 +97,7 @@ def test_a_network_is_read_back(folder):
 def test_a_label_decides_the_answer(tmp_path):
     _, params = random_network(classes=3)
     model = load_model(write_folder(tmp_path / "c", params, num_class_embeds=3))
-    assert model.classes == 3
+    assert [part.shape for part in model.told] == [(3,)]
     x = jax.random.normal(jax.random.key(1), (8, 8, 3))
     answers = [np.asarray(model.apply(x, jnp.int32(7), row)) for row in jnp.eye(3)]
     assert min(np.abs(a - b).max() for a, b in zip(answers, answers[1:], strict=False)) > 0

@@ -39,7 +39,7 @@ def open_for(path: Path, copy: str | None, samples: Samples) -> Opened:
             none.
     """
     opened = open_model(path, samples.shape, copy, samples.layout)
-    if isinstance(opened, Checkpoint) and opened.context is not None:
+    if isinstance(opened, Checkpoint) and opened.loaded.one_hot and opened.context:
         name = opened.context.parts[0].name
         rows = samples.context[name]
         odd = ~(np.isin(rows, (0, 1)).all(1) & (rows.sum(1) == 1))

@@ -26,24 +26,26 @@ class Checkpoint(NamedTuple):
     """Of a detected kind."""
 
     context: ContextLayout | None = None
-    """What a model with classes is told: one label, one-hot."""
+    """What a model with a condition is told."""
 
     def model(self, normaliser: Normaliser | None) -> Any:
-        """The model in the given coordinates, of a model with classes by its context.
+        """The model in the given coordinates, unless its files say its own.
 
-        Its embedding of time is smooth.
+        With a context, a function from one to it. Its embedding of time is smooth.
         """
         process = discrete(self.loaded.schedule, integer=False)
         kind: Any = self.prediction
-        apply = self.loaded.apply
+        apply, own = self.loaded.apply, self.loaded.normaliser
+        placed = normaliser if own is None else own
         if self.context is None:
-            return DiffusionModel(apply, process, kind, normaliser)
-        name = self.context.parts[0].name
+            return DiffusionModel(apply, process, kind, placed)
+        only = self.context.parts[0].name
+        names = [part.name or only for part in self.loaded.told]
 
         def told(context: Context) -> DiffusionModel:
-            label = context[name]
-            asked = lambda x, t: apply(x, t, label)
-            return DiffusionModel(asked, process, kind, normaliser)
+            values = [context[name] for name in names]
+            asked = lambda x, t: apply(x, t, *values)
+            return DiffusionModel(asked, process, kind, placed)
 
         return told
 
@@ -101,19 +103,26 @@ def _check_context(opened: Checkpoint, context: ContextLayout | None) -> None:
     Raises:
         ValueError: saying what it is told.
     """
-    path, classes = opened.path, opened.loaded.classes
-    if classes == 0 and context is not None:
+    path, told = opened.path, opened.loaded.told
+    if not told and context is not None:
         raise ValueError(
             f"{path} is told nothing beside its sample; leave --context away, or give the "
             "model as Python, file.py:function"
         )
-    if classes == 0 or (context and [p.shape for p in context.parts] == [(classes,)]):
-        return
-    found = "none" if context is None else context.words
-    raise ValueError(
-        f"{path} is told one of {classes} labels: --context names one array of the data "
-        f"shaped (samples, {classes}), one-hot; given: {found}"
+    parts = () if context is None else context.parts
+    fits = len(parts) == len(told) and all(
+        any(part.shape == own.shape and own.name in (None, part.name) for part in parts)
+        for own in told
     )
+    if fits:
+        return
+    kind = ", one-hot" if opened.loaded.one_hot else ""
+    wanted = " and ".join(
+        f"{own.name or 'one array'} (samples, {', '.join(map(str, own.shape))}){kind}"
+        for own in told
+    )
+    found = "none" if context is None else context.words
+    raise ValueError(f"{path} is told what --context must name: {wanted}; given: {found}")
 
 
 def coordinates(
@@ -128,10 +137,14 @@ def coordinates(
         ValueError: if both are there, or the expert alone says where it lives.
     """
     own, theirs = (
-        model.declared(context).normaliser if isinstance(model, PythonModel) else None
+        None if model is None else model.declared(context).normaliser
         for model in (base, expert)
     )
-    where = lambda model: f"{model.path}:{model.function}"
+
+    def where(model: Checkpoint | PythonModel | None) -> str:
+        name = model.function if isinstance(model, PythonModel) else None
+        return f"{model and model.path}" + (f":{name}" if name else "")
+
     if own is not None and normaliser is not None:
         raise ValueError(f"{where(base)} says its own normaliser; leave --normaliser away")
     if own is None and normaliser is None and theirs is not None:

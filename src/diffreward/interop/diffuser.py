@@ -35,8 +35,8 @@ BUFFERS = {
 """The schedule, where it is saved among the tensors of the network."""
 KNOWN = (
     "read are Diffuser's temporal U-Nets (a state dict with downs, mid_block1, ups and "
-    "time_mlp) and folders of a UNet1DModel; any other network takes part as a function, "
-    "in a diffreward.diffusion.DiffusionModel"
+    "time_mlp), folders of a UNet1DModel or UNet2DModel, and LeRobot's diffusion policies; "
+    "any other network takes part as a function, in a diffreward.diffusion.DiffusionModel"
 )
 
 
@@ -264,7 +264,12 @@ def _mults(widths: list[int], dim: int, where: str) -> tuple[int, ...]:
 
 
 def check_fit(
-    network: Any, params: dict[str, Any], horizon: int, dim: int, where: str
+    network: Any,
+    params: dict[str, Any],
+    horizon: int,
+    dim: int,
+    where: str,
+    *told: Any,
 ) -> None:
     """Refuses parameters whose shapes are not the network's; nothing is computed.
 
@@ -274,13 +279,14 @@ def check_fit(
         horizon: any that the network takes.
         dim: numbers per step.
         where: file or folder, for messages.
+        *told: what the network is called with beside them.
 
     Raises:
         ValueError: naming the first parameter.
     """
     x, t = jax.ShapeDtypeStruct((horizon, dim), jnp.float32), jnp.int32(0)
     try:
-        wanted = flatten_dict(jax.eval_shape(network.init, jax.random.key(0), x, t))
+        wanted = flatten_dict(jax.eval_shape(network.init, jax.random.key(0), x, t, *told))
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
         raise ValueError(f"{where}: its sizes are of no such network: {reason}") from error

@@ -7,10 +7,12 @@ from typing import Any, NamedTuple
 from jaxtyping import Array
 
 from diffreward import files
+from diffreward.data import Normaliser
 from diffreward.diffusion import Prediction, Schedule
 from diffreward.interop.diffuser import Loaded, load_unet, read_state_dict
 from diffreward.interop.huggingface import load_unet1d
 from diffreward.interop.image_unet import load_unet2d
+from diffreward.interop.lerobot import Policy, Told, is_lerobot, load_lerobot
 from diffreward.interop.options import check_class, read_object
 from diffreward.interop.scheduler import load_scheduler
 
@@ -19,8 +21,7 @@ class ForeignModel(NamedTuple):
     """A frozen network, and what its files say about it."""
 
     apply: Callable[..., Array]
-    """Maps (x_t, t) of one sample to the prediction; of a model with classes (x_t, t,
-    one-hot label)."""
+    """Maps (x_t, t) of one sample, and what is ``told`` of it, to the prediction."""
     schedule: Schedule
     prediction: Prediction | None
     """None if the checkpoint does not say."""
@@ -28,8 +29,12 @@ class ForeignModel(NamedTuple):
     """Of a sample, (horizon, dim) or (height, width, channels); None where it is open."""
     network: Any
     params: Any
-    classes: int = 0
-    """Labels that the model is told one of; 0: none."""
+    told: tuple[Told, ...] = ()
+    """Arrays that a model with a condition is told, in this order."""
+    one_hot: bool = False
+    """Whether what it is told is a label."""
+    normaliser: Normaliser | None = None
+    """Coordinates of its samples, where the checkpoint says them."""
 
     def check_shape(self, shape: tuple[int, ...], where: str) -> None:
         """Refuses samples that the model is not for.
@@ -60,10 +65,11 @@ LATENT = ("vae", "vqvae")
 
 @files.contained
 def load_model(path: str | Path, copy: str | None = None) -> ForeignModel:
-    """Reads a Diffuser state dict, or a folder of a ``UNet1DModel`` or ``UNet2DModel``.
+    """Reads a Diffuser state dict, or a folder of a known kind.
 
-    The folder is a pipeline (``unet/`` and ``scheduler/``), or a model folder with
-    ``scheduler_config.json`` in it or in ``scheduler/``.
+    A folder is one of LeRobot's diffusion policies, or of a ``UNet1DModel`` or
+    ``UNet2DModel``. Such a one is a pipeline (``unet/`` and ``scheduler/``), or a model
+    folder with ``scheduler_config.json`` in it or in ``scheduler/``.
 
     Args:
         path: of the file or folder.
@@ -89,6 +95,8 @@ def load_model(path: str | Path, copy: str | None = None) -> ForeignModel:
 def _folder(path: Path, copy: str | None) -> ForeignModel:
     unet = path / "unet" if (path / "unet").is_dir() else path
     config = read_object(unet / "config.json")
+    if is_lerobot(config):
+        return _policy(load_lerobot(unet, copy))
     check_class(config, unet / "config.json", "UNet1DModel", "UNet2DModel")
     images = config["_class_name"] == "UNet2DModel"
     latent = [name for name in LATENT if (path / name).is_dir()]
@@ -110,13 +118,27 @@ def _folder(path: Path, copy: str | None) -> ForeignModel:
         return _trajectories(loaded, schedule, prediction)
     network, params = loaded.network, loaded.params
     return ForeignModel(
-        lambda x, t, label=None: network.apply(params, x, t, None, label),
+        lambda x, t, *label: network.apply(params, x, t, None, *label),
         schedule,
         prediction,
         loaded.shape,
         network,
         params,
-        network.classes,
+        (Told(None, (network.classes,)),) if network.classes else (),
+        one_hot=network.classes > 0,
+    )
+
+
+def _policy(policy: Policy) -> ForeignModel:
+    return ForeignModel(
+        policy.apply,
+        policy.schedule,
+        policy.prediction,
+        policy.shape,
+        policy.network,
+        policy.params,
+        policy.told,
+        normaliser=policy.normaliser,
     )
 
 

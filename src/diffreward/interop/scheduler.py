@@ -88,6 +88,19 @@ def load_scheduler(folder: str | Path) -> tuple[Schedule, Prediction]:
     config = read_object(path)
     _check_class(config, path)
     _check_options(config, path)
+    return described_schedule(config, path)
+
+
+def described_schedule(config: dict[str, Any], path: Path) -> tuple[Schedule, Prediction]:
+    """Noise schedule and kind of prediction, in the words of a scheduler of diffusers.
+
+    Args:
+        config: which has these words among others.
+        path: of its file, for messages.
+
+    Raises:
+        ValueError: if one is missing or unknown.
+    """
     kind = _prediction(config, path)
     steps = _steps(config, path)
     try:

@@ -2,6 +2,7 @@
 
 from diffreward.networks.describe import build, describe
 from diffreward.networks.energy import EnergyDenoiser, ResidualEnergy
+from diffreward.networks.film import FilmUnet
 from diffreward.networks.heads import (
     AsTrajectory,
     EnergyDifference,
@@ -30,6 +31,7 @@ __all__ = [
     "EnergyDenoiser",
     "Flattened",
     "EnergyDifference",
+    "FilmUnet",
     "InnerProductReward",
     "LevelScaled",
     "ResidualEnergy",

@@ -31,15 +31,18 @@ class TimeMLP(nn.Module):
 
 
 class ConvBlock(nn.Module):
-    """Convolution of five taps, group normalisation, activation."""
+    """Convolution, group normalisation, activation."""
 
     features: int
     activation: Activation = "mish"
+    taps: int = 5
+    groups: int = 8
 
     @nn.compact
     def __call__(self, x: Features) -> Float[Array, "length c_out"]:
         """Applies the block."""
-        h = GroupNorm(name="norm")(Conv1d(self.features, 5, name="conv")(x))
+        h = Conv1d(self.features, self.taps, name="conv")(x)
+        h = GroupNorm(self.groups, name="norm")(h)
         return activation_fn(self.activation)(h)
 
 
