@@ -287,6 +287,7 @@ def test_two_policies_become_a_card_in_the_units_of_their_data(folder, tmp_path,
         ([*argv, "--context", "state"], "given: state (2, 3)"),
         ([*named, "--normaliser", "limits"], "says its own normaliser"),
     ):
+        capsys.readouterr()
         assert main([str(part) for part in wrong]) == 1
         said = capsys.readouterr().err
         assert message in said
