@@ -146,7 +146,7 @@ def parser() -> Parser:
     score.set_defaults(run="score")
     score.add_argument("card", type=path)
     score.add_argument(
-        "data", type=path, help="samples: .npy, .npz, D4RL .hdf5 or OGBench .npz"
+        "data", type=path, help="samples: .npy, .npz, D4RL or robomimic .hdf5, OGBench .npz"
     )
     score.add_argument(
         "--horizon", type=whole(1, MOST), help="steps per sample of an .hdf5 file"
@@ -189,7 +189,7 @@ def _data(parser: argparse.ArgumentParser, required: bool) -> None:
         "--data",
         type=path,
         required=required,
-        help="clean samples: .npy, .npz, D4RL .hdf5 or OGBench .npz",
+        help="clean samples: .npy, .npz, D4RL or robomimic .hdf5, OGBench .npz",
     )
     parser.add_argument(
         "--context",

@@ -18,7 +18,7 @@ from diffreward.data import (
     make_windows,
     normalise,
     read_arrays,
-    read_hdf5,
+    read_file,
 )
 from diffreward.data.episodes import fits_float32
 from diffreward.data.ogbench import episodes_of_ogbench, is_ogbench
@@ -74,9 +74,9 @@ def read_samples(
 
     Args:
         path: ``.npy`` with an array (samples, ...), every row its own group; ``.npz``
-            with one array, or one called ``x``, and optionally ``group``; or a D4RL
-            ``.hdf5`` or OGBench ``.npz`` file, of which all windows of ``horizon`` steps
-            of [action, observation] are taken.
+            with one array, or one called ``x``, and optionally ``group``; or a D4RL or
+            robomimic ``.hdf5`` or OGBench ``.npz`` file (see :func:`read_file`), of which
+            all windows of ``horizon`` steps of [action, observation] are taken.
         horizon: steps per sample of a file of episodes.
         context: names of the arrays of an ``.npz`` with the condition of every sample.
 
@@ -84,12 +84,12 @@ def read_samples(
         ValueError: naming the file and what is wrong with it.
     """
     path = Path(path)
-    if not path.exists():
+    if not path.exists() and not Path(str(path).partition("#")[0]).is_file():
         raise ValueError(f"{path} does not exist")
     if context and path.suffix != ".npz":
         raise ValueError(f"{path}: samples with a context are read from .npz files")
-    if path.suffix in (".hdf5", ".h5"):
-        return _windows(read_hdf5(path), horizon)
+    if not path.exists() or path.suffix in (".hdf5", ".h5"):
+        return _windows(read_file(path), horizon)
     if path.suffix not in (".npy", ".npz"):
         raise ValueError(f"{path}: samples are read from .npy, .npz and .hdf5 files")
     arrays = read_arrays(path)

@@ -80,6 +80,7 @@ from diffreward.data.registry import (
     read_file,
     source_task,
 )
+from diffreward.data.robomimic import read_robomimic
 from diffreward.data.shards import Shards, open_shards, read_shard, write_shards
 from diffreward.data.snapshots import collect_again, read_index
 from diffreward.data.splits import SPLITS, split_episodes
@@ -178,6 +179,7 @@ __all__ = [
     "load_ogbench",
     "read_arrays",
     "read_ogbench",
+    "read_robomimic",
     "write_array",
     "write_arrays",
     "read_file",

@@ -14,6 +14,7 @@ from diffreward.data.download import check_digest, download
 from diffreward.data.episodes import Episodes
 from diffreward.data.locomotion import LOCOMOTION
 from diffreward.data.ogbench import read_ogbench
+from diffreward.data.robomimic import is_robomimic, read_robomimic
 from diffreward.files import read_text, recorded
 from diffreward.names import choose
 
@@ -142,7 +143,8 @@ def source_task(spec: str) -> str | None:
 def parse_source(spec: str) -> tuple[str, str]:
     """Splits ``d4rl:NAME``, ``minari:ID``, ``ogbench:NAME``, ``collect:TASK/KIND``.
 
-    Paths of D4RL's ``.hdf5`` and OGBench's ``.npz`` files are sources, too.
+    Paths of D4RL's and robomimic's ``.hdf5`` and OGBench's ``.npz`` files are sources, too;
+    see :func:`read_file`.
 
     Raises:
         ValueError: if it is none of them.
@@ -150,7 +152,7 @@ def parse_source(spec: str) -> tuple[str, str]:
     kind, colon, rest = spec.partition(":")
     if colon and kind in SOURCES and rest:
         return kind, rest
-    if spec.endswith((".hdf5", ".h5", ".npz")):
+    if spec.partition("#")[0].endswith((".hdf5", ".h5", ".npz")):
         return "file", spec
     raise ValueError(
         f"unknown data source {spec!r}; write d4rl:NAME, minari:ID, ogbench:NAME, "
@@ -159,11 +161,27 @@ def parse_source(spec: str) -> tuple[str, str]:
 
 
 def read_file(path: str | Path) -> Episodes:
-    """Episodes of a file: OGBench's layout for ``.npz``, else D4RL's.
+    """Episodes of a file: OGBench's layout for ``.npz``, else robomimic's or D4RL's.
+
+    Args:
+        path: of the file. The arrays that make an observation of robomimic may stand
+            behind it: ``lift.hdf5#object+robot0_eef_pos``.
 
     Raises:
         FileNotFoundError: if there is no such file.
         ValueError: naming the file and what is wrong with it.
     """
     path = Path(path).expanduser()
-    return read_ogbench(path) if path.suffix == ".npz" else read_hdf5(path)
+    name, _, chosen = path.name.partition("#")
+    parts = tuple(filter(None, chosen.split("+")))
+    if parts and not path.exists():
+        path = path.with_name(name)
+    else:
+        parts = ()
+    if path.suffix == ".npz":
+        if parts:
+            raise ValueError(f"{path}: OGBench's observations have no parts to choose from")
+        return read_ogbench(path)
+    if parts or is_robomimic(path):
+        return read_robomimic(path, parts=parts)
+    return read_hdf5(path)
