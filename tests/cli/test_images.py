@@ -33,6 +33,8 @@ def folder(tmp_path_factory):
     np.savez(folder / "odd.npz", x=x, label=np.where(label == 0, 0.5, label))
     np.savez(folder / "four.npz", x=x, label=np.pad(label, ((0, 0), (0, 1))))
     np.save(folder / "first.npy", x.transpose(0, 3, 1, 2))
+    np.save(folder / "bytes.npy", (127.5 * (x + 1)).astype(np.uint8))
+    np.save(folder / "unit.npy", (x + 1) / 2)
     return folder
 
 
@@ -85,6 +87,7 @@ def test_models_with_classes_are_told_the_labels(folder, tmp_path, capsys):
 
 REFUSED = {
     "channels first": ((), {"data": "first.npy"}, "the data are shaped (3, 8, 8)"),
+    "bytes": ((), {"data": "bytes.npy"}, "in [-1, 1], so give x / 127.5 - 1"),
     "no label": (
         (),
         {"kind": "-labels"},
@@ -138,3 +141,9 @@ def test_a_detector_asks_every_model_its_way(folder, capsys):
         said = capsys.readouterr().out
         assert "the checkpoint says: eps" in said
         assert "asked for eps" in said
+
+
+def test_pictures_from_0_to_1_are_noted(folder, capsys):
+    argv = ["detect", "--model", folder / "base", "--data", folder / "unit.npy"]
+    assert main([str(part) for part in argv]) == 0
+    assert "models of pictures are trained in [-1, 1]" in capsys.readouterr().err

@@ -92,3 +92,12 @@ def test_intervals_against_the_normal_ones():
 def test_constant_rewards_are_refused():
     with pytest.raises(ValueError, match=r"got 4 with rewards in \[1, 1\]"):
         agreement(np.ones(4), np.arange(4.0))
+
+
+def test_three_samples_have_wide_intervals_and_no_warning():
+    # One resample in nine is of one sample alone, of which nothing can be correlated.
+    found = agreement(np.array([0.0, 1.0, 2.0]), np.array([0.1, 1.0, 2.2]))
+    for value, low, high in found:
+        assert np.isfinite([value, low, high]).all()
+        assert low <= value <= high
+    assert found.correlation[1] == 0

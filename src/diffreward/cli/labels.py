@@ -1,5 +1,6 @@
 """What a model predicts and how it is asked: told, written in it, or found in data."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,8 @@ FEW = 256
 """Samples that are looked at."""
 NOISE = 0.05
 """What a model may explain less than mean and variance of so few samples."""
+WIDEST = 10.0
+"""Largest number of a picture or latent that is no mistake; bytes reach 255."""
 Opened = Checkpoint | PythonModel
 
 
@@ -36,9 +39,11 @@ def open_for(path: Path, copy: str | None, samples: Samples) -> Opened:
 
     Raises:
         ValueError: see :func:`open_model`; or if a checkpoint would be told labels that are
-            none.
+            none, or shown bytes.
     """
     opened = open_model(path, samples.shape, copy, samples.layout)
+    if isinstance(opened, Checkpoint) and len(samples.shape) == 3:
+        _check_range(path, samples)
     if isinstance(opened, Checkpoint) and opened.loaded.one_hot and opened.context:
         name = opened.context.parts[0].name
         rows = samples.context[name]
@@ -49,6 +54,22 @@ def open_for(path: Path, copy: str | None, samples: Samples) -> Opened:
                 "label, a single 1 among zeros"
             )
     return opened
+
+
+def _check_range(path: Path, samples: Samples) -> None:
+    """Pictures are not of the range that pipelines train on: refused, or said."""
+    low, high = float(samples.x.min()), float(samples.x.max())
+    if max(-low, high) > WIDEST:
+        raise ValueError(
+            f"{samples.source}: samples lie in [{low:g}, {high:g}]; {path} is a model of "
+            "pictures in [-1, 1], so give x / 127.5 - 1"
+        )
+    if low >= 0:
+        say(
+            f"note: samples of {samples.source} lie in [{low:g}, {high:g}]; models of "
+            f"pictures are trained in [-1, 1] (2 x - 1), which diffreward detect can tell",
+            sys.stderr,
+        )
 
 
 def open_labelled(

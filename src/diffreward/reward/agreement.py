@@ -88,14 +88,18 @@ def agreement(
             f"rewards in [{x.min(initial=np.inf):g}, {x.max(initial=-np.inf):g}]"
         )
 
+    # Of few samples a resample may have one alone, which says nothing: 0.
+    def alike(x: np.ndarray, y: np.ndarray) -> bool:
+        return bool(np.ptp(x) == 0 or np.ptp(y) == 0)
+
     def correlation(x: np.ndarray, y: np.ndarray) -> float:
-        return np.corrcoef(x, y)[0, 1]
+        return 0.0 if alike(x, y) else np.corrcoef(x, y)[0, 1]
 
     def slope(x: np.ndarray, y: np.ndarray) -> float:
-        return np.polyfit(x, y, 1)[0]
+        return 0.0 if alike(x, y) else np.polyfit(x, y, 1)[0]
 
     def rank(x: np.ndarray, y: np.ndarray) -> float:
-        return spearmanr(x, y).statistic  # pyright: ignore
+        return 0.0 if alike(x, y) else spearmanr(x, y).statistic  # pyright: ignore
 
     def triple(statistic: Callable[..., float]) -> Triple:
         result = bootstrap(
