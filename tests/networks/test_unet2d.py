@@ -114,3 +114,6 @@ def test_a_label_adds_its_row_to_the_time():
         other.apply({"params": plain}, x, t),
         atol=1e-5,
     )
+    for network, told in ((module, ()), (other, (label,))):
+        with pytest.raises(ValueError, match="classes is told"):
+            jax.eval_shape(network.init, jax.random.key(0), x, t, None, *told)

@@ -172,7 +172,13 @@ class Unet2D(nn.Module):
             t: its level.
             context: encoded prompt; None for a network whose pixels only see each other.
             label: one-hot, where there are classes.
+
+        Raises:
+            ValueError: if there are classes and no label, or the other way round.
         """
+        if (label is None) != (self.classes == 0):
+            told = "a label" if label is not None else "no label"
+            raise ValueError(f"a network of {self.classes} classes is told {told}")
         stage = nn.remat(Stage) if self.remat else Stage
         middle = nn.remat(MiddleStage) if self.remat else MiddleStage
         norm = {"groups": self.groups, "eps": self.eps, "scale": self.scale}
@@ -180,7 +186,7 @@ class Unet2D(nn.Module):
             t, self.widths[0], cosine_first=self.cosine_first, freq_shift=self.freq_shift
         )
         emb = TimeEmbedding(4 * self.widths[0], name="time_embedding")(emb.astype(x.dtype))
-        if self.classes and label is not None:
+        if label is not None:
             table = nn.Embed(self.classes, 4 * self.widths[0], name="class_embedding")
             emb = emb + label.astype(x.dtype) @ table.embedding
         last = len(self.widths) - 1
