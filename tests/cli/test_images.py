@@ -69,6 +69,16 @@ def test_two_folders_become_a_card(network, built, folder, tmp_path, capsys):
     np.testing.assert_allclose(found, ours, rtol=1e-3, atol=1e-4)
 
 
+def test_pictures_that_cannot_be_halved_get_a_perceptron(folder, tmp_path, capsys):
+    # Also: bytes are what a normaliser makes of them.
+    more = ["--depth", "5", "--width", "8", "--normaliser", "limits"]
+    assert extract(folder, tmp_path / "card", *more, data="bytes.npy") == 0
+    assert (
+        "the reward is a perceptron, for network unet of depth 5" in capsys.readouterr().err
+    )
+    assert "InnerProductReward" in (tmp_path / "card/card.json").read_text()
+
+
 def test_models_with_classes_are_told_the_labels(folder, tmp_path, capsys):
     out = tmp_path / "card"
     more = ["--context", "label", "--width", "8"]
@@ -108,8 +118,12 @@ REFUSED = {
         {"data": "four.npz", "kind": "-labels"},
         "one array (samples, 3), one-hot; given: label (4,)",
     ),
-    "too deep": (("--depth", "5"), {}, "halves images 4 times, which 8 x 8 cannot be"),
-    "narrow": (("--width", "12"), {}, "width must be a multiple of 8"),
+    "too deep": (
+        ("--network", "unet", "--depth", "5"),
+        {},
+        "halves images 4 times, which 8 x 8 cannot be",
+    ),
+    "narrow": (("--network", "unet", "--width", "12"), {}, "width must be a multiple of 8"),
     "energies": (
         ("--network", "unet", "--method", "residual_alignment"),
         {},

@@ -208,7 +208,7 @@ def detect(args: argparse.Namespace) -> None:
     """What a checkpoint predicts and how it is asked, and how sure that is."""
     samples = read_samples(args.data, args.horizon, args.context)
     normaliser = fit_normaliser(args.normaliser, samples)
-    opened = open_for(args.model, args.model_copy, samples)
+    opened = open_for(args.model, args.model_copy, samples, normaliser)
     normaliser = coordinates(opened, normaliser, samples.layout)
     pinned = _pinned(args.pin_first, samples.shape)
     found = detect_model(opened, samples, normaliser, args.seed, pinned)
@@ -242,18 +242,24 @@ def _network(args: argparse.Namespace, samples: Samples) -> dict[str, Any]:
     images = len(samples.shape) == 3 and not samples.context
     plain = args.method == "gradient_alignment"
     name = args.network or ("unet" if images and plain else "perceptron")
-    width = args.width or IMAGE_NETWORKS.get(name, 128)
-    if name == "perceptron":
-        return {"width": width, "depth": args.depth}
-    if not plain:
-        raise ValueError(
-            f"--network {name} is for --method gradient_alignment; {args.method} trains "
-            "energies with a perceptron"
-        )
-    if samples.context:
-        raise ValueError(f"--network {name} takes no --context; use perceptron")
-    network = image_network(name, samples.shape, width, args.depth)
-    return {"network": network, "width": width, "depth": args.depth}
+    if name != "perceptron":
+        if not plain:
+            raise ValueError(
+                f"--network {name} is for --method gradient_alignment; {args.method} "
+                "trains energies with a perceptron"
+            )
+        if samples.context:
+            raise ValueError(f"--network {name} takes no --context; use perceptron")
+        width = args.width or IMAGE_NETWORKS[name]
+        try:
+            network = image_network(name, samples.shape, width, args.depth)
+        except ValueError as reason:
+            if args.network is not None:
+                raise
+            say(f"note: the reward is a perceptron, for {reason}", sys.stderr)
+        else:
+            return {"network": network, "width": width, "depth": args.depth}
+    return {"width": args.width or 128, "depth": args.depth}
 
 
 def _check_groups(samples: Samples, test: np.ndarray) -> None:

@@ -34,8 +34,10 @@ WIDEST = 10.0
 Opened = Checkpoint | PythonModel
 
 
-def open_for(path: Path, copy: str | None, samples: Samples) -> Opened:
-    """A model for these samples.
+def open_for(
+    path: Path, copy: str | None, samples: Samples, normaliser: Normaliser | None
+) -> Opened:
+    """A model for these samples, which it sees in the given coordinates.
 
     Raises:
         ValueError: see :func:`open_model`; or if a checkpoint would be told labels that are
@@ -43,7 +45,7 @@ def open_for(path: Path, copy: str | None, samples: Samples) -> Opened:
     """
     opened = open_model(path, samples.shape, copy, samples.layout)
     if isinstance(opened, Checkpoint) and len(samples.shape) == 3:
-        _check_range(path, samples)
+        _check_range(path, samples, normaliser)
     if isinstance(opened, Checkpoint) and opened.loaded.one_hot and opened.context:
         name = opened.context.parts[0].name
         rows = samples.context[name]
@@ -56,9 +58,15 @@ def open_for(path: Path, copy: str | None, samples: Samples) -> Opened:
     return opened
 
 
-def _check_range(path: Path, samples: Samples) -> None:
+def _check_range(path: Path, samples: Samples, normaliser: Normaliser | None) -> None:
     """Pictures are not of the range that pipelines train on: refused, or said."""
-    low, high = float(samples.x.min()), float(samples.x.max())
+    ends = [
+        samples.x.min(axis=(0, 1, 2)),
+        samples.x.max(axis=(0, 1, 2)),
+    ]
+    if normaliser is not None:
+        ends = [np.asarray(normalise(normaliser, channels)) for channels in ends]
+    low, high = float(np.min(ends)), float(np.max(ends))
     if max(-low, high) > WIDEST:
         raise ValueError(
             f"{samples.source}: samples lie in [{low:g}, {high:g}]; {path} is a model of "
@@ -81,7 +89,7 @@ def open_labelled(
     seed: int,
 ) -> tuple[Opened, dict[str, Any]]:
     """A model that says what it predicts, and what the card says of it."""
-    opened = open_for(path, copy, samples)
+    opened = open_for(path, copy, samples, normaliser)
     if isinstance(opened, PythonModel):
         if told is not None:
             raise ValueError(f"{path} says itself what it predicts; leave {told!r} away")

@@ -23,9 +23,9 @@ METHODS = ("gradient_alignment", "residual_alignment", "distilled_energies")
 """Extractors that need two models and samples, and end in a card."""
 MOST = 2**31 - 1
 MODEL = (
-    "a Diffuser checkpoint, a folder of a UNet1DModel or UNet2DModel with a scheduler, or "
-    "file.py:function, which is run and returns a diffreward.DiffusionModel (with "
-    "--context, a function from a context to one)"
+    "a Diffuser checkpoint, a folder of a UNet1DModel or UNet2DModel with a scheduler or "
+    "of a diffusion policy of LeRobot, or file.py:function, which is run and returns a "
+    "diffreward.DiffusionModel (with --context, a function from a context to one)"
 )
 PIN_FIRST = "the first observation (entries from ACT_DIM on) is a condition"
 COPY = (
@@ -123,8 +123,8 @@ def parser() -> Parser:
         "--network",
         choices=NETWORKS,
         help="of the reward, for gradient_alignment: a perceptron; <x, f(x, t)> with a "
-        "convolutional U-Net f, by default for images without a context; or the published "
-        "reward of images",
+        "convolutional U-Net f, by default for images that it can halve, without a "
+        "context; or the published reward of images",
     )
     extract.add_argument(
         "--width",
@@ -197,8 +197,8 @@ def _data(parser: argparse.ArgumentParser, required: bool) -> None:
         default=[],
         metavar="NAMES",
         help="arrays of an .npz that are the condition of every sample, as goal,label; "
-        "models given as Python are then functions of a context, {name: array}, and a "
-        "UNet2DModel with classes is told one-hot labels",
+        "models given as Python are then functions of a context, {name: array}, and "
+        "checkpoints are told what they say when it is missing",
     )
     parser.add_argument(
         "--horizon", type=whole(1, MOST), help="steps per sample of an .hdf5 file"

@@ -24,7 +24,6 @@ class Checkpoint(NamedTuple):
     """The copy that was asked for."""
     confidence: float | None = None
     """Of a detected kind."""
-
     context: ContextLayout | None = None
     """What a model with a condition is told."""
 
@@ -79,7 +78,7 @@ def open_model(
         path: of a file or folder, or file and function.
         shape: of the samples.
         copy: see :func:`open_checkpoint`.
-        context: of the samples; for a checkpoint one array of one-hot labels.
+        context: of the samples.
 
     Raises:
         ValueError: if it cannot be read or run, or is not for such samples.
@@ -141,9 +140,10 @@ def coordinates(
         for model in (base, expert)
     )
 
-    def where(model: Checkpoint | PythonModel | None) -> str:
-        name = model.function if isinstance(model, PythonModel) else None
-        return f"{model and model.path}" + (f":{name}" if name else "")
+    def where(model: Any) -> str:
+        if isinstance(model, PythonModel):
+            return f"{model.path}:{model.function}"
+        return str(model.path)
 
     if own is not None and normaliser is not None:
         raise ValueError(f"{where(base)} says its own normaliser; leave --normaliser away")
