@@ -19,7 +19,11 @@ Switches after the colon, in any order:
             an energy), no-energy (as that, and the base is no gradient either),
             clipped-weights, l2 (of the rewards of the published loss, as swept), noised
             (a base of data in fixed noise), short-base (a tenth of its steps), grid (last
-            levels and scales of the published guidance, as swept)
+            levels and scales of the published guidance, as swept), inner (rewards that
+            start at nothing), longer (three times the steps of the reward), wsd (constant
+            rate, then decay), chain-kl, relative (other weights of its loss), visited (two
+            rounds of training on what the steered base met), ten-evaluations, all-levels
+            (of the network per plan), candidates (best of eight plans, and particles)
 
 Any key below can be overridden: ``--config.rewards.steps=4000``.
 """
@@ -50,6 +54,15 @@ STUDIES = (
     "noised",
     "short-base",
     "grid",
+    "inner",
+    "longer",
+    "wsd",
+    "chain-kl",
+    "relative",
+    "visited",
+    "ten-evaluations",
+    "all-levels",
+    "candidates",
 )
 
 
@@ -158,6 +171,9 @@ def get_config(argument: str = "hopper") -> ConfigDict:
     r.window = 0
     r.strided = False
     r.source = "crossed"  # base, expert, mixed, models, crossed
+    r.weighting = "plain"  # of noised states: or chain_kl, relative
+    r.rounds = 0  # of training anew on what the steered base met as well
+    r.visits = 10  # episodes per seed and round
     r.samples = 32_768  # of each model at the other's states, for "crossed"
     r.seeds = 5
 
@@ -242,6 +258,22 @@ def _study(c: ConfigDict, study: str) -> None:
         c.data.base_noise = 0.5
     elif study == "short-base":
         c.base.steps = max(c.base.steps // 10, 1)
+    elif study == "inner":
+        c.rewards.network = "inner"
+    elif study == "longer":
+        c.rewards.steps *= 3
+    elif study == "wsd":
+        c.rewards.schedule = "wsd"
+    elif study in ("chain-kl", "relative"):
+        c.rewards.weighting = study.replace("-", "_")
+    elif study == "visited":
+        c.rewards.rounds = 2
+    elif study == "ten-evaluations":
+        c.evaluation.num_evaluations = min(10, c.model.num_steps)
+    elif study == "all-levels":
+        c.evaluation.num_evaluations = 0
+    elif study == "candidates":
+        c.evaluation.candidates = 8
     elif study == "grid":
         swept = (0, 1, 2, 5, 8, 10)
         c.evaluation.paper_t_stops = tuple(t for t in swept if t < c.model.num_steps)

@@ -17,13 +17,16 @@ from diffreward.text import say
 from experiments import launch, limits
 from experiments.locomotion import run as locomotion
 from experiments.locomotion.page import guidance
+from experiments.locomotion.rows import MEANING as MEANING_OF_ROWS
 
 FIRST = "none"
 """The study that changes nothing; the others are compared with it."""
+PAIR = ("data", "model", "base", "expert", "expert_model")
 READS = {
     "data": ("data",),
     "base": ("data", "model", "base"),
-    "expert": ("data", "model", "base", "expert", "expert_model"),
+    "expert": PAIR,
+    **{name: (*PAIR, "start", name) for name in ("rewards", "paper_rewards")},
 }
 """Stages that studies may share, and the sections of the config that each depends on."""
 OVERRIDES = {
@@ -53,6 +56,15 @@ MEANING = {
     "noised": "base of data in fixed noise of 0.5 deviations",
     "short-base": "base with a tenth of the steps",
     "grid": "published guidance: last levels and scales as swept",
+    "inner": "rewards that start at nothing",
+    "longer": "three times the steps of the reward",
+    "wsd": "constant rate, then decay",
+    "chain-kl": "loss weighted by the KL of the guided chain",
+    "relative": "loss relative to each state's own difference",
+    "visited": "two more rounds on what the steered base met",
+    "ten-evaluations": "ten evaluations of the network per plan",
+    "all-levels": "one at every level",
+    "candidates": "best of eight plans, and particles",
 }
 """What each study changes."""
 
@@ -99,19 +111,27 @@ def study_config(config: ConfigDict, study: str) -> ConfigDict:
         own.seed = config.seed
         for key, places in OVERRIDES.items():
             for section, name in (place.split(".") for place in places.split()):
-                if own[section][name] == plain[section][name]:
+                changed = own[section][name], plain[section][name]
+                if changed[0] == changed[1]:
                     own[section][name] = config.shared[key]
+                elif name == "steps":  # as many times as the study asks for
+                    own[section][name] = config.shared[key] * changed[0] // changed[1]
     return own
 
 
 def share(plain: ConfigDict, first: Path, own: ConfigDict, folder: Path) -> None:
     """Copies the finished stages of the first study that another one would repeat."""
     for stage, sections in READS.items():
-        same = all(plain[s].to_dict() == own[s].to_dict() for s in sections)
-        if not same or (folder / stage).exists():
-            return
+        alike = lambda section: used(plain[section]) == used(own[section])
+        if not all(map(alike, sections)) or (folder / stage).exists():
+            continue
         with files.writing(folder / stage) as made:
             shutil.copytree(first / stage, made)
+
+
+def used(section: ConfigDict) -> dict[str, Any]:
+    """What of a section decides the stage of its name: rounds make others."""
+    return {k: v for k, v in section.to_dict().items() if k not in ("rounds", "visits")}
 
 
 def page(config: ConfigDict, found: dict[str, Any]) -> str:
@@ -160,8 +180,66 @@ so with two seeds they are wide. Scale and last level of the published guidance 
 on {shared.validation_episodes} other episodes per seed. Studies of one row differ from the
 first in one thing, and share its base and expert where that is not what they change.
 """
+    if any("score-chosen" in r["methods"] for r in found.values()):
+        text += steering(found)
     tried = found.get("grid", {}).get("methods", {}).get("means", {}).get("tried")
     return text + (grid(tried) if tried else "")
+
+
+EXTRA = ("best-of-n", "best-steered", "smc")
+"""Rows of the study of candidates."""
+
+
+def steering(found: dict[str, Any]) -> str:
+    """What the errors of a reward are like, and what they do at other scales."""
+    scales = sorted({s for r in found.values() for _, s, _ in chosen(r)["tried"]})
+
+    def line(study: str, result: dict[str, Any]) -> tuple[str, ...]:
+        reward, score = result["rewards"]["rewards"], result["methods"]["score"]
+        tried = {s: mean for _, s, mean in chosen(result)["tried"]}
+        share = lambda name: f"{reward[name]:.3f}" if name in reward else ""
+        return (
+            study,
+            *map(share, ("fvu", "steered_fvu", "visited_fvu")),
+            *map(share, ("pull", "steered_pull", "visited_pull")),
+            f"{score['failure']:.0f}",
+            *(f"{tried[s]:.0f}" if s in tried else "" for s in scales),
+            f"{score['steps_per_second']:.0f}",
+        )
+
+    columns = (
+        "study",
+        *(f"FVU, {where}" for where in ("data", "crossed", "visited")),
+        *(f"pull, {where}" for where in ("data", "crossed", "visited")),
+        "steps to failure, median",
+        *(f"return at {s:g}" for s in scales),
+        "steps/s",
+    )
+    lines = [line(*row) for row in found.items()]
+    methods = found.get("candidates", {}).get("methods", {})
+
+    def item(name: str, row: dict[str, Any]) -> str:
+        closed, speed = interval(row["gap_closure"]), row["steps_per_second"]
+        score = f"score {row['score'][0]:.1f}, gap closed {closed}, {speed:.0f} steps/s"
+        return f"- `{name}`, {MEANING_OF_ROWS[name]}: {score}"
+
+    more = "\n".join(item(name, methods[name]) for name in EXTRA if name in methods)
+    return f"""
+## How the errors steer
+
+{markdown(tuple(map(Markup, columns)), lines)}
+
+Pull: share of the difference that the reward leaves out along the difference itself.
+Visited: plans from the states that episodes steered by the first seed's reward met. Mean
+returns at a scale are of validation episodes.
+
+{more}
+"""
+
+
+def chosen(result: dict[str, Any]) -> dict[str, Any]:
+    """The row whose scale validation episodes chose."""
+    return result["methods"].get("score-chosen", {"tried": []})
 
 
 def grid(tried: list[tuple[float, float, float]]) -> str:

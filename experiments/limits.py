@@ -27,6 +27,8 @@ TRAINING = {
 """Least values of every training section."""
 NETWORK = {"width": 1, "depth": 1, "time_width": 0}
 """Of the sections that describe a perceptron."""
+REWARD_SOURCES = tuple(name for name in SOURCES if name != "steered")
+"""Of a section; what a steered base met is in rounds of their own (``rewards.rounds``)."""
 REWARD = {"seeds": 1, **NETWORK}
 """Of sections that have them, beside those: rewards and classifiers."""
 

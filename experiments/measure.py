@@ -44,14 +44,16 @@ def make_values(model: Denoiser, reward: RewardModel, num_noises: int) -> Measur
     return values
 
 
-def make_fvu(model: Denoiser, reward: RewardModel) -> Measure:
-    """Residual and signal per noise level, summed over windows."""
+def make_gradient_fit(
+    model: Denoiser, reward: RewardModel
+) -> Callable[[Params, Params, Params, Any], metrics.GradientFit]:
+    """How a reward agrees with its pair per noise level, summed over windows."""
 
     @jax.jit
-    def fvu(base: Params, expert: Params, params: Params, x: Array) -> tuple:
+    def fit(base: Params, expert: Params, params: Params, x: Array) -> Any:
         pair = model.pair(base, expert)
         keys = jax.random.split(jax.random.key(4), x.shape[0])
-        measure = lambda a: metrics.variance_by_level(
+        measure = lambda a: metrics.gradient_fit(
             reward.reward_fn(params),
             pair,
             a[1],
@@ -59,7 +61,7 @@ def make_fvu(model: Denoiser, reward: RewardModel) -> Measure:
             objective=reward.objective,
             pinned=model.pinned if reward.objective.conditioned else None,
         )
-        residual, signal = jax.lax.map(measure, (x, keys), batch_size=CHUNK)
-        return residual.sum(0), signal.sum(0)
+        found = jax.lax.map(measure, (x, keys), batch_size=CHUNK)
+        return jax.tree.map(lambda sums: sums.sum(0), found)
 
-    return fvu
+    return lambda *args: jax.device_get(fit(*args))

@@ -83,7 +83,7 @@ def model_samples(
 
     members = jax.tree.leaves(experts)[0].shape[0]
     zero = -np.asarray(normaliser.shift / normaliser.scale)[:act_dim]
-    as_windows = lambda x: _sample_windows(x, zero)
+    as_windows = lambda x: sample_windows(x, zero)
     expert_banks = [
         as_windows(bank(of_expert, jax.tree.map(lambda x, i=i: x[i], experts), i + 1))
         for i in range(members)
@@ -144,11 +144,11 @@ def crossed_samples(
             ("expert_at_base", of_expert, expert, sets["base"], keys[1]),
         ):
             x_0 = complete(draw, params, windows, own_key)
-            banks[name].append(_sample_windows(x_0, np.asarray(windows.pad)))
+            banks[name].append(sample_windows(x_0, np.asarray(windows.pad)))
     return {name: d.stack_windows(bank) for name, bank in banks.items()}
 
 
-def _sample_windows(x: np.ndarray, zero_action: np.ndarray) -> d.Windows:
+def sample_windows(x: np.ndarray, zero_action: np.ndarray) -> d.Windows:
     """Whole samples (N, horizon, dim) as the windows of a dataset."""
     count, horizon, dim = x.shape
     start = np.arange(count, dtype=np.int32) * horizon

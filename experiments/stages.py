@@ -12,7 +12,7 @@ import numpy as np
 from configs.common import ConfigDict
 from diffreward import data as d
 from diffreward import report, train
-from diffreward.learn import SOURCES, Denoiser, distillation_task, reward_task
+from diffreward.learn import SOURCES, WEIGHTINGS, Denoiser, distillation_task, reward_task
 from diffreward.networks import EnergyDenoiser, ResidualEnergy
 from diffreward.types import Params
 from experiments import validation
@@ -57,6 +57,9 @@ def train_stage(
     free = ("checkpoint_every", "devices")
     # Stages that were trained before there were such penalties had none.
     free += tuple(k for k in ("clip_weights", "l2") if not config[k])
+    # Nor other weightings; rounds make stages of their own.
+    free += ("weighting",) if config.get("weighting", "") == "plain" else ()
+    free += ("rounds", "visits")
     asked = {k: v for k, v in config.to_dict().items() if k not in free}
     settings = {
         **settings,
@@ -145,6 +148,7 @@ def train_reward_stage(
     sets: Callable[[str], dict[str, d.Windows]],
     samples: Callable[[], dict[str, d.Windows]],
     start: ConfigDict,
+    more: Callable[[str, int], dict[str, d.Windows]] | None = None,
 ) -> Params:
     """Trains experts x seeds rewards in one program; member = expert * seeds + seed.
 
@@ -161,6 +165,8 @@ def train_reward_stage(
         samples: the same from the models alone, for ``source="models"``.
         start: section of the energy that residual rewards start at, where the base has
             none of its own.
+        more: of (split, at most so many), windows beside those, one set per member, for
+            ``source="steered"``.
     """
     reward = build_reward(section, model)
     energy = None
@@ -169,7 +175,8 @@ def train_reward_stage(
             folder.with_name("start"), start, settings, inputs, seed, model, base, sets
         )
         inputs = {**inputs, **read}
-    task = reward_task(model, reward, section.source, section.batch_size, energy)
+    weighting = WEIGHTINGS[section.get("weighting", "plain")]
+    task = reward_task(model, reward, section.source, section.batch_size, energy, weighting)
     repeat: Callable[[Any], Any] = lambda x: np.repeat(np.asarray(x), section.seeds, 0)
 
     def repeated(windows: dict[str, d.Windows]) -> dict[str, d.Windows]:
@@ -178,10 +185,10 @@ def train_reward_stage(
 
     def of_split(name: str, count: int) -> dict[str, d.Windows]:
         windows = sets(name)
-        if section.source == "crossed":
+        if section.source in ("crossed", "steered"):
             pair = (model, base, experts)
             windows |= crossed_samples(*pair, windows, count, seed + d.SPLITS.index(name))
-        return repeated(windows)
+        return repeated(windows) | (more(name, count) if more else {})
 
     # A finished stage only gives its parameters back.
     count = 1 if (folder / "report.json").exists() else section.samples

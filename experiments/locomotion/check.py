@@ -3,7 +3,7 @@
 from configs.common import ConfigDict, choose
 from diffreward import data as d
 from diffreward.data.snapshots import KINDS
-from diffreward.learn import SOURCES
+from diffreward.learn import WEIGHTINGS
 from experiments import limits
 from experiments.locomotion.record import REWARDS
 from experiments.locomotion.rollouts import TEST, VALIDATION
@@ -26,13 +26,20 @@ def check(config: ConfigDict) -> None:
             "observed, so put 0 in it"
         )
     for name in REWARDS:
-        choose(f"{name}.source", config[name].source, SOURCES)
+        choose(f"{name}.source", config[name].source, limits.REWARD_SOURCES)
         if config.model.policy and config[name].source == "models":
             raise ValueError(
                 f"{name}.source='models' goes on from states inside a plan, and a policy's "
                 "plans have none; use base, expert, mixed or crossed"
             )
         limits.check_window(config[name], name, config.model.horizon)
+    choose("rewards.weighting", config.rewards.weighting, WEIGHTINGS)
+    limits.at_least(config.rewards, "rewards", rounds=0, visits=1)
+    if config.rewards.rounds and config.rewards.source != "crossed":
+        raise ValueError(
+            "rewards.rounds adds what the steered base met to crossed states; set "
+            "rewards.source='crossed', or rewards.rounds=0"
+        )
     choose("expert.init", config.expert.init, ("base", "scratch"))
     limits.check_network(config.expert_model, "expert_model")
     differs = [k for k, v in config.expert_model.items() if v != config.model[k]]

@@ -49,7 +49,7 @@ def evaluate(
     for name, method in methods(run, trained).items():
         path = folder / f"{name}.npz"
         if not path.exists():
-            key = (method.eps_fn, method.rank_by)
+            key = (method.eps_fn, method.rank_by, method.sampler)
             act = acts.setdefault(key, make_act(run, prepared.normaliser, method))
             save(path, evaluate_method(run, act, name, method, done))
         found[name] = read(path)
@@ -60,7 +60,7 @@ def evaluate(
     return {
         "task": run.config.task,
         "methods": results,
-        "rewards": measure_rewards(run, prepared, trained),
+        "rewards": measure_rewards(run, prepared, trained, found["score"].get("visited")),
     }
 
 

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from diffreward import data as d
 from diffreward.steer import (
     Choice,
+    Controller,
     Rollouts,
     choose_scale,
     make_controller,
@@ -38,6 +39,8 @@ KEYS = {
     "physics_seconds",
 }
 """What an archive holds for certain; films are more."""
+VISITED, SPACING = 512, 10
+"""States of the first member that are kept, of those of every so many steps."""
 STOP = -50.0
 """Return at which the published code ends an episode."""
 Act = Callable[[Params, np.float32, np.int32, Array, Array, Array], Array]
@@ -55,6 +58,8 @@ class Played(NamedTuple):
     """qpos and qvel of every step, of the episodes that were recorded."""
     planner_seconds: float
     physics_seconds: float
+    visited: Float[np.ndarray, "states obs"]
+    """What the first member observed, of all of it at most ``VISITED``."""
 
 
 def make_act(run: Run, normaliser: d.Normaliser, method: Method) -> Act:
@@ -63,8 +68,9 @@ def make_act(run: Run, normaliser: d.Normaliser, method: Method) -> Act:
 
     @jax.jit
     def act(params, scale, t_stop, keys: Array, step: Array, obs: Array) -> Array:
+        eps_fn = method.eps_fn(params, scale, t_stop)
         controller = make_controller(
-            method.eps_fn(params, scale, t_stop),
+            eps_fn,
             model.schedule,
             normaliser,
             model.pinned,
@@ -73,6 +79,7 @@ def make_act(run: Run, normaliser: d.Normaliser, method: Method) -> Act:
             num_evaluations=e.num_evaluations or None,
             rank_by=method.rank_by(params) if method.rank_by else None,
             num_candidates=e.candidates,
+            sampler=method.sampler(params, eps_fn) if method.sampler else None,
         )
         return controller(keys, step, obs)
 
@@ -127,7 +134,8 @@ def evaluate_method(
 
     def test(scale: float, seeds: Sequence[int]) -> np.ndarray:
         own = [seeds[i * count : (i + 1) * count] for i in range(members)]
-        alike = (method.eps_fn, method.rank_by, id(method.params), scale, guidance.t_stop)
+        how = (method.eps_fn, method.rank_by, method.sampler)
+        alike = (*how, id(method.params), scale, guidance.t_stop)
         if alike not in done:
             done[alike] = play(scale, guidance.t_stop, own, films=e.films)
         tested.append(done[alike])
@@ -142,6 +150,7 @@ def evaluate_method(
         "scale": np.array(guidance.choice.scale, np.float64),
         "t_stop": np.array(guidance.t_stop, np.int64),
         "tried": np.array(guidance.tried, float).reshape(-1, 3),
+        "visited": found.visited,
         "planner_seconds": np.array(found.planner_seconds, np.float64),
         "physics_seconds": np.array(found.physics_seconds, np.float64),
         **{f"film_{i}": states for i, states in enumerate(found.films)},
@@ -160,27 +169,30 @@ def play_all(
 ) -> Played:
     """The episodes of every member, of whom the first's first ones are filmed."""
     e = run.config.evaluation
+    seen: list[np.ndarray] = []
     floor = STOP if e.paper_stop_below and name == "means" else None
 
-    def play(params: Params, seeds: Sequence[int], films: int) -> list[Rollouts]:
-        parts = []
-        for first in range(0, len(seeds), e.batch):
+    def play(params: Params, seeds: Sequence[int], first: bool) -> list[Rollouts]:
+        parts, acting = [], partial(act, params, np.float32(scale), np.int32(t_stop))
+
+        acting = watched(acting, seen, SPACING) if first else acting
+        for start in range(0, len(seeds), e.batch):
             with tqdm(desc=f"{name} at {scale:g}", unit="step", leave=False) as bar:
                 parts.append(
                     roll_out(
                         partial(d.make_locomotion, run.config.task),
-                        partial(act, params, np.float32(scale), np.int32(t_stop)),
-                        seeds[first : first + e.batch],
+                        acting,
+                        seeds[start : start + e.batch],
                         max_steps=e.max_steps,
                         stop_below=floor,
-                        record=0 if first else films,
+                        record=films if first and not start else 0,
                         progress=bar.update,
                     )
                 )
         return parts
 
     own = zip(method.params, seeds, strict=True)
-    members = [play(p, s, 0 if i else films) for i, (p, s) in enumerate(own)]
+    members = [play(p, s, not i) for i, (p, s) in enumerate(own)]
     flat = [part for parts in members for part in parts]
     join = lambda field: np.stack(
         [np.concatenate([getattr(r, field) for r in m]) for m in members]
@@ -192,7 +204,25 @@ def play_all(
         films=list(members[0][0].states),
         planner_seconds=sum(r.planner_seconds for r in flat),
         physics_seconds=sum(r.physics_seconds for r in flat),
+        visited=some(np.concatenate(seen), VISITED),
     )
+
+
+def watched(act: Controller, seen: list[np.ndarray], spacing: int = 1) -> Controller:
+    """The same actions; ``seen`` gathers what was observed at every so many steps."""
+
+    def acting(keys: Array, step: Array, observations: Any) -> Any:
+        if int(step) % spacing == 0:
+            seen.append(np.array(observations))
+        return act(keys, step, observations)
+
+    return acting
+
+
+def some(rows: np.ndarray, count: int) -> np.ndarray:
+    """At most ``count`` rows, evenly chosen by a fixed seed."""
+    picks = np.random.default_rng(0).permutation(len(rows))[:count]
+    return rows[np.sort(picks)]
 
 
 def save(path: Path, arrays: Arrays) -> None:

@@ -8,10 +8,11 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
 
+from diffreward.diffusion import Condition
 from diffreward.learn import energy_reward
 from diffreward.networks import EnergyDenoiser
 from diffreward.reward import Pair, posterior_means
-from diffreward.steer import guide, guide_by_difference
+from diffreward.steer import Sampler, guide, guide_by_difference, smc_sample
 from diffreward.types import EpsFn, Params, RewardFn
 from experiments.baselines import members, scalar_fn
 from experiments.locomotion.record import Run, Trained
@@ -25,6 +26,8 @@ MEANING = {
     "score": "steered by the learned reward, scale 1",
     "score-chosen": "the same, scale chosen on validation episodes",
     "best-of-n": "best of several unsteered plans by the learned reward",
+    "best-steered": "best of several steered plans by the learned reward",
+    "smc": "particles that follow the steered base, weighted by the learned reward",
     "energies": "steered by the difference of two energies (no training), scale 1",
     "difference": "steered by the score difference itself, scale 1",
     "expert": "the expert alone",
@@ -46,10 +49,14 @@ def wanted(run: Run) -> set[str]:
     return {*NEEDED, *(run.config.evaluation.rows or MEANING.keys() - set(ON_REQUEST))}
 
 
+Steered = Callable[[Params, Any, Any], EpsFn]
+"""A noise prediction of (parameters, scale, last level that is guided)."""
+
+
 class Method(NamedTuple):
     """One way to act: its models, and how its guidance is set."""
 
-    eps_fn: Callable[[Params, Any, Any], EpsFn]
+    eps_fn: Steered
     """Of (parameters, scale, last level that is guided)."""
     params: list[Params]
     """One per seed."""
@@ -59,6 +66,8 @@ class Method(NamedTuple):
     """Last levels that are guided: the one, or those that are chosen from likewise."""
     rank_by: Callable[[Params], RewardFn] | None = None
     """Of parameters: what picks the best of ``evaluation.candidates`` plans."""
+    sampler: Callable[[Params, EpsFn], Sampler] | None = None
+    """Of parameters and the models' prediction: how a plan is drawn instead."""
 
 
 def difference_of_means(pair: Pair) -> RewardFn:
@@ -71,6 +80,18 @@ def difference_of_means(pair: Pair) -> RewardFn:
     return rho
 
 
+def steered(run: Run, reward_fn: Callable[[Params], RewardFn], **options: Any) -> Steered:
+    """The base steered by a reward, of ((base, reward), scale, last level)."""
+    model = run.denoiser
+
+    def eps_fn(params: Params, scale: Any, t_stop: Any) -> EpsFn:
+        eps, reward = model.eps_fn(params[0]), reward_fn(params[1])
+        known = {"t_stop": t_stop, "pinned": model.pinned}
+        return guide(eps, reward, model.schedule, scale, **known, **options)
+
+    return eps_fn
+
+
 def methods(run: Run, trained: Trained) -> dict[str, Method]:
     """The rows of the table, all unless ``evaluation.rows`` names some."""
     e, model = run.config.evaluation, run.denoiser
@@ -79,15 +100,6 @@ def methods(run: Run, trained: Trained) -> dict[str, Method]:
 
     def seeds(stacked: Params) -> list[Params]:
         return [(base, params) for params in members(stacked)]
-
-    def steered(reward_fn: Callable[[Params], RewardFn], **options: Any) -> Callable:
-        def eps_fn(params: Params, scale: Any, t_stop: Any) -> EpsFn:
-            eps, reward = model.eps_fn(params[0]), reward_fn(params[1])
-            return guide(
-                eps, reward, schedule, scale, t_stop=t_stop, pinned=pinned, **options
-            )
-
-        return eps_fn
 
     def alone(params: Params, scale: Any, t_stop: Any) -> EpsFn:
         del scale, t_stop
@@ -113,12 +125,31 @@ def methods(run: Run, trained: Trained) -> dict[str, Method]:
             pair.base, rho, schedule, scale, t_stop=t_stop, pinned=pinned, **PUBLISHED
         )
 
+    def particles(params: Params, follow: EpsFn) -> Sampler:
+        """One plan of a cloud that follows the steered base."""
+
+        def draw(key: Array, shape: tuple[int, ...], condition: Condition) -> Array:
+            cloud_key, pick_key = jax.random.split(key)
+            cloud = smc_sample(
+                model.eps_fn(params[0]),
+                learned.reward_fn(params[1]),
+                schedule,
+                cloud_key,
+                shape,
+                e.candidates,
+                proposal=follow,
+                condition=condition,
+            )
+            return cloud.x_0[jax.random.categorical(pick_key, cloud.log_weights)]
+
+        return draw
+
     def scalar(network: nn.Module) -> Callable[[Params], RewardFn]:
         return lambda params: scalar_fn(network, params)
 
     learned, aligned = run.rewards["rewards"], seeds(trained.rewards["rewards"])
-    score = steered(learned.reward_fn)
-    published = steered(run.rewards["paper_rewards"].reward_fn, **PUBLISHED)
+    score = steered(run, learned.reward_fn)
+    published = steered(run, run.rewards["paper_rewards"].reward_fn, **PUBLISHED)
     known = {"scale": e.paper_scale, "t_stops": (e.paper_t_stop,)}
     asked = wanted(run)
     rows = {
@@ -138,11 +169,13 @@ def methods(run: Run, trained: Trained) -> dict[str, Method]:
     for name, network in (("discriminator", run.discriminator), ("value", run.value)):
         if name in asked:
             params = seeds(trained.baselines[name])
-            rows[name] = Method(steered(scalar(network)), params, None)
+            rows[name] = Method(steered(run, scalar(network)), params, None)
     if e.candidates > 1:
         best = lambda params: learned.reward_fn(params[1])
         unguided = lambda params, scale, t_stop: alone(params[0], scale, t_stop)
         rows["best-of-n"] = Method(unguided, aligned, 0.0, rank_by=best)
+        rows["best-steered"] = Method(score, aligned, 1.0, rank_by=best)
+        rows["smc"] = Method(score, aligned, 1.0, sampler=particles)
     if isinstance(model.network, EnergyDenoiser) and model.expert is None:
         rows["energies"] = Method(by_energies, [(base, expert)], 1.0)
     return {name: method for name, method in rows.items() if name in asked}

@@ -21,7 +21,12 @@ from experiments.locomotion.data import Prepared, blank_windows, make_data, prep
 from experiments.locomotion.evaluate import evaluate
 from experiments.locomotion.record import REWARDS, Run, Trained
 from experiments.locomotion.rows import wanted
-from experiments.locomotion.training import BASELINES, discriminator_task, train_all
+from experiments.locomotion.training import (
+    BASELINES,
+    discriminator_task,
+    round_name,
+    train_all,
+)
 
 
 def main(config: ConfigDict, workdir: Path) -> dict[str, Any]:
@@ -86,6 +91,7 @@ def evaluate_stage(run: Run, prepared: Prepared, trained: Trained) -> dict[str, 
     """Rollouts and measurements of all that was trained; returns their report."""
     config, folder = run.config, run.workdir / "evaluation"
     names = ["data", "expert", *run.rewards, "base"]
+    names += [round_name(n) for n in range(1, config.rewards.rounds + 1)]
     # Those that are there even if no row asks for them: episodes that they played are kept.
     there = lambda name: (run.workdir / name / "report.json").exists()
     names += [name for name in BASELINES if name in wanted(run) or there(name)]

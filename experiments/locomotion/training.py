@@ -1,5 +1,7 @@
 """The models of a run, one stage each: base, expert, rewards, and what those meet."""
 
+from collections.abc import Callable
+
 import jax
 import numpy as np
 
@@ -17,6 +19,7 @@ from experiments.locomotion.data import (
 )
 from experiments.locomotion.record import Run, Trained
 from experiments.locomotion.rows import wanted
+from experiments.locomotion.visited import visited_states, visited_windows
 
 
 def train_all(run: Run, prepared: Prepared) -> Trained:
@@ -24,12 +27,15 @@ def train_all(run: Run, prepared: Prepared) -> Trained:
     seed = run.config.seed
     base = train_base(run, prepared, "base", seed)
     expert = train_expert(run, prepared, base)
+    rewards = {
+        name: train_rewards(run, prepared, base, expert, name) for name in run.rewards
+    }
+    for turn in range(1, run.config.rewards.rounds + 1):
+        rewards["rewards"] = train_again(run, prepared, base, expert, rewards, turn)
     trained = Trained(
         base=base,
         expert=expert,
-        rewards={
-            name: train_rewards(run, prepared, base, expert, name) for name in run.rewards
-        },
+        rewards=rewards,
         baselines={
             name: BASELINES[name](run, prepared)
             for name in BASELINES
@@ -77,10 +83,50 @@ def train_expert(run: Run, prepared: Prepared, base: Params) -> Params:
     )
 
 
-def train_rewards(
-    run: Run, prepared: Prepared, base: Params, expert: Params, name: str
+def round_name(turn: int) -> str:
+    """Stage of the rewards of one round of visited states; round 0 has none."""
+    return f"rewards_{turn}" if turn else "rewards"
+
+
+def train_again(
+    run: Run,
+    prepared: Prepared,
+    base: Params,
+    expert: Params,
+    rewards: dict[str, Params],
+    turn: int,
 ) -> Params:
-    """Trains all seeds of one kind of reward in one program."""
+    """Trains the rewards on what the last ones' steered base met as well, of all rounds."""
+    normaliser, now = prepared.normaliser, rewards["rewards"]
+    states = [
+        d.read_arrays(run.workdir / f"visited_{n}" / "states.npz")["states"]
+        for n in range(1, turn)
+    ]
+    last = round_name(turn - 1)
+    states.append(visited_states(run, normaliser, base, now, last, turn))
+    every = np.concatenate(states, axis=1)
+
+    def met(split: str, count: int) -> dict[str, d.Windows]:
+        asked = (run, normaliser, base, now, every, split, count)
+        return {"steered": visited_windows(*asked)}
+
+    return train_rewards(run, prepared, base, expert, "rewards", round_name(turn), met)
+
+
+def train_rewards(
+    run: Run,
+    prepared: Prepared,
+    base: Params,
+    expert: Params,
+    name: str,
+    folder: str = "",
+    met: Callable[[str, int], dict[str, d.Windows]] | None = None,
+) -> Params:
+    """Trains all seeds of one kind of reward in one program.
+
+    ``met`` are windows of a split beside those of the data, where the section's source has
+    the states that a round of steering met; its stage is ``folder``.
+    """
     model, seed = run.denoiser, run.config.seed
     experts = jax.tree.map(lambda x: np.asarray(x)[None], expert)
 
@@ -93,11 +139,19 @@ def train_rewards(
         pair = (model, base, experts)
         return samples.model_samples(*pair, states, prepared.normaliser, act_dim, seed)
 
+    section, read = run.config[name], ["data", "base", "expert"]
+    if met is not None:
+        turns = int(folder.rpartition("_")[2])
+        read += [f"visited_{n}" for n in range(1, turns + 1)]
+        section = section.copy_and_resolve_references()
+        with section.unlocked():
+            section.source = "steered"
     return stages.train_reward_stage(
-        run.workdir / name,
-        run.config[name],
+        run.workdir / (folder or name),
+        section,
         settings=_settings(run),
-        inputs=run.digests("data", "base", "expert"),
+        inputs=run.digests(*read),
+        more=met,
         start=run.config.start,
         seed=seed + 2,
         model=model,

@@ -2,7 +2,6 @@
 
 from configs.common import ConfigDict, choose
 from diffreward import data as d
-from diffreward.learn import SOURCES
 from experiments import limits
 from experiments.build import build_objective
 from experiments.maze2d.build import REWARDS
@@ -18,7 +17,7 @@ def check(config: ConfigDict) -> None:
     limits.check_seed(config.seed)
     limits.check_model(config.model)
     for name in REWARDS:
-        choose(f"{name}.source", config[name].source, SOURCES)
+        choose(f"{name}.source", config[name].source, limits.REWARD_SOURCES)
         limits.check_window(config[name], name, config.model.horizon)
     limits.check_training(config, "base", "experts", "start", *REWARDS)
     if config.conditioned:

@@ -13,6 +13,7 @@ from scipy.stats import pearsonr, spearmanr
 from configs.common import ConfigDict
 from diffreward import data as d
 from diffreward import measures
+from diffreward.reward import metrics
 from diffreward.steer import follow_plans, guide, guide_by_difference, plan
 from diffreward.text import say
 from diffreward.types import Params
@@ -41,8 +42,8 @@ class Compiled(NamedTuple):
     """The measurements, each compiled once for all goals."""
 
     values: measure.Measure
-    fvu: measure.Measure
-    window_fvu: measure.Measure
+    fit: Callable[..., metrics.GradientFit]
+    window_fit: Callable[..., metrics.GradientFit]
     window_values: maps.WindowValues
     steered_plans: Callable[[Models, tuple[float, float], np.ndarray, int], Array]
     """Of (models, scales of reward and difference, known entries, turn of replanning)."""
@@ -167,8 +168,8 @@ def compile_measurements(run: Run) -> Compiled:
 
     return Compiled(
         values=measure.make_values(model, run.reward, run.config.evaluation.noises),
-        fvu=measure.make_fvu(model, run.reward),
-        window_fvu=measure.make_fvu(model, run.window_reward),
+        fit=measure.make_gradient_fit(model, run.reward),
+        window_fit=measure.make_gradient_fit(model, run.window_reward),
         window_values=maps.make_window_values(run),
         steered_plans=lambda models, mix, known, turn: steered_plans(
             models.base,
@@ -209,8 +210,8 @@ def compare_windows(
         groups = found[is_expert], found[~is_expert]
         return list(measures.balanced_accuracy(*groups, threshold=threshold))
 
-    residual, signal = map(np.asarray, compiled.fvu(base, expert, reward, windows))
-    w_residual, w_signal = compiled.window_fvu(base, expert, window_reward, windows)
+    whole = compiled.fit(base, expert, reward, windows)
+    of_windows = compiled.window_fit(base, expert, window_reward, windows)
     record = {
         "auroc": list(measures.auroc(r_expert, r_base)),
         "gap_auroc": measures.mann_whitney(gap_expert, gap_base),
@@ -221,9 +222,9 @@ def compare_windows(
         "correlation_in_expert": correlation(r_windows, gap_windows, is_expert),
         "slope": float(np.polyfit(gap_windows, nats, 1)[0]),
         "rank_correlation": float(spearmanr(r_windows, gap_windows).statistic),
-        "fvu": float(residual.sum() / signal.sum()),
-        "fvu_by_level": residual / signal,
-        "window_fvu": float(w_residual.sum() / w_signal.sum()),
+        "fvu": whole.unexplained,
+        "fvu_by_level": whole.residual / whole.signal,
+        "window_fvu": of_windows.unexplained,
     }
     arrays = {
         "reward": r_windows,

@@ -21,7 +21,8 @@ def flat(config, prefix=""):
     return found
 
 
-def test_every_study_is_named_and_changes_something(config):
+def test_every_study_is_named_and_changes_something():
+    config = configs.get_config("hopper")
     assert set(ablations.MEANING) == set(locomotion.STUDIES)
     first = flat(ablations.study_config(config, "none"))
     seen = set()
@@ -39,7 +40,7 @@ def test_the_shared_values_are_those_of_all_studies_but_what_a_study_changes(con
     for study in locomotion.STUDIES:
         own = ablations.study_config(config, study)
         assert own.seed == 7
-        assert own.rewards.steps == 30
+        assert own.rewards.steps == (90 if study == "longer" else 30)
         assert own.evaluation.rows == config.shared.rows
         swept = study == "grid"
         assert (own.evaluation.scales == (0.25,)) != swept
@@ -50,7 +51,10 @@ def test_the_shared_values_are_those_of_all_studies_but_what_a_study_changes(con
     ("study", "shared"),
     [
         ("high-rate", ("data", "base", "expert")),
-        ("grid", ("data", "base", "expert")),
+        ("l2", ("data", "base", "expert", "rewards")),
+        ("visited", ("data", "base", "expert", "rewards", "paper_rewards")),
+        ("chain-kl", ("data", "base", "expert", "paper_rewards")),
+        ("grid", ("data", "base", "expert", "rewards", "paper_rewards")),
         ("scratch-expert", ("data", "base")),
         ("short-base", ("data",)),
         ("no-energy", ("data",)),
@@ -58,7 +62,7 @@ def test_the_shared_values_are_those_of_all_studies_but_what_a_study_changes(con
     ],
 )
 def test_studies_share_the_models_that_they_leave_alone(config, study, shared, tmp_path):
-    for stage in ("data", "base", "expert", "rewards"):
+    for stage in ("data", "base", "expert", "rewards", "paper_rewards"):
         folder = tmp_path / "none" / stage
         folder.mkdir(parents=True)
         (folder / "report.json").write_text(stage)
@@ -77,7 +81,7 @@ def test_the_table_compares_what_every_study_reached(config, tmp_path, monkeypat
 
     def run(own, workdir):
         ran.append(workdir.name)
-        for stage in ("data", "base", "expert"):
+        for stage in ("data", "base", "expert", "rewards", "paper_rewards"):
             (workdir / stage).mkdir(parents=True, exist_ok=True)
         row = lambda score: {"score": [score, 0, 0], "t_stop": 0, "scale": 1.0}
         tried = [(t, s, 100 * t + s) for t in (0, 2) for s in (0.1, 1.0)]
@@ -104,6 +108,36 @@ def test_the_table_compares_what_every_study_reached(config, tmp_path, monkeypat
     assert "| t >= 2" in page
     (line,) = (text for text in page.splitlines() if text.startswith("| t >= 2"))
     assert [c.strip() for c in line.split("|")[2:-1]] == ["200", "201"]
+
+
+def test_the_table_of_errors_says_where_a_reward_falls_short(tmp_path):
+    config = configs.get_config("hopper,smoke,steering")
+    assert "visited" in config.studies
+    assert "grid" not in config.studies
+    closed = {"gap_closure": [0.5, 0.25, 0.75]}
+    speed = {"steps_per_second": 1234.4, "t_stop": 0, "scale": 1.0, "failure": 87.0}
+    row = lambda score: {"score": [score, 0, 0], **speed}
+    chosen = row(30.0) | closed | {"tried": [(0, 0.3, 11.0), (0, 1.0, 22.0)]}
+    fits = {"fvu": 0.1, "steered_fvu": 0.2, "visited_fvu": 0.3}
+    pulls = {"pull": 0.4, "steered_pull": 0.5, "visited_pull": -0.6}
+    result = {
+        "methods": {
+            "unsteered": row(10.0),
+            "expert": row(50.0),
+            "score": row(30.0) | closed,
+            "score-chosen": chosen,
+            "smc": row(33.0) | closed,
+        },
+        "rewards": {"rewards": {**fits, **pulls}},
+    }
+    page = ablations.page(config, {"none": result, "candidates": result})
+    lines = [text for text in page.splitlines() if text.startswith("| none")]
+    cells = [cell.strip() for cell in lines[1].split("|")[2:-1]]
+    shares = ["0.100", "0.200", "0.300", "0.400", "0.500", "-0.600"]
+    assert cells == [*shares, "87", "11", "22", "1234"]
+    assert "| return at 0.3 | return at 1 |" in page
+    assert "- `smc`, particles that follow" in page
+    assert "score 33.0, gap closed 0.50 [0.25, 0.75]" in page
 
 
 def test_a_wrong_study_is_answered_with_the_nearest(config, tmp_path):

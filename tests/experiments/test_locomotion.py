@@ -12,12 +12,15 @@ import pytest
 from configs import locomotion as configs
 from diffreward import data as d
 from diffreward.diffusion import from_eps, posterior_mean
+from diffreward.learn import init
 from diffreward.report import StaleRunError
+from diffreward.steer import plan
 from experiments import report as collect
 from experiments.locomotion import run as locomotion
 from experiments.locomotion.data import noised, prepare
 from experiments.locomotion.rollouts import VALIDATION, choose_guidance
 from experiments.locomotion.rows import MEANING, Method, difference_of_means
+from experiments.locomotion.visited import FIRST, steered_plans
 from tests.data.test_locomotion import policy
 from tests.learn.toy import BASE, EXPERT, MODEL, SCHEDULE, SHAPE, normals
 
@@ -48,6 +51,7 @@ def config(tmp_path_factory):
         ):
             config[stage].devices = 1
         config.evaluation.candidates = 2
+        config.rewards.rounds, config.rewards.visits = 2, 2
         config.evaluation.rows = tuple(MEANING)
     return config
 
@@ -67,6 +71,8 @@ def test_every_method_is_in_the_table(run):
         "score",
         "score-chosen",
         "best-of-n",
+        "best-steered",
+        "smc",
         "energies",
         "means",
         "means-exact",
@@ -196,6 +202,63 @@ def test_energies_steer_without_training_as_the_expert_acts(run):
         methods["expert"]["return"], rel=1e-2
     )
     assert methods["unsteered"]["return"] != methods["expert"]["return"]
+
+
+def test_rounds_train_on_what_the_steered_base_met(run, config):
+    """Round 2 steers with the rewards of round 1 and learns from the states of both."""
+    workdir, result = run
+    seeds = config.rewards.seeds
+    states = [np.load(workdir / f"visited_{n}" / "states.npz")["states"] for n in (1, 2)]
+    for turn, found in enumerate(states, 1):
+        assert found.shape[::2] == (seeds, 11)
+        env = d.make_locomotion("hopper")
+        first = FIRST + turn * seeds * config.rewards.visits
+        start = env.reset(seed=first)[0].astype(np.float32)
+        assert (found[0] == start).all(1).any()
+    read = lambda name: json.loads((workdir / name / "inputs.json").read_text())
+    assert {"visited_1"} == read("rewards_1").keys() - read("rewards").keys()
+    assert {"visited_1", "visited_2"} == read("rewards_2").keys() - read("rewards").keys()
+    assert read("visited_2").keys() == {"data", "base", "rewards_1"}
+    assert "rewards_2" in read("evaluation")
+    kept = np.load(workdir / "evaluation" / "score.npz")["visited"]
+    assert kept.shape[1] == 11
+    assert 0 < result["rewards"]["rewards"]["visited_fvu"] < 10
+    assert "visited_fvu" not in result["rewards"]["paper_rewards"]
+
+
+def test_plans_from_visited_states_start_there_and_are_those_of_the_steered_base(
+    run, config
+):
+    of_run = locomotion.build(config, run[0])
+    prepared = prepare(of_run)
+    key = jax.random.key(3)
+    base = of_run.denoiser.init(key)
+    reward = of_run.rewards["rewards"]
+    rho = init(reward.network, of_run.denoiser.shape, key, start=base)
+    states = prepared.base["test"].observations[:5]
+    asked = (of_run, prepared.normaliser, base)
+    found = steered_plans(*asked, rho, states, 7)
+    own = d.unnormalise(prepared.normaliser, found)[:, 0, 3:]
+    np.testing.assert_allclose(own, states, rtol=1e-4, atol=1e-5)
+    # A residual reward that has learned nothing yet leaves the base alone.
+    model, known = of_run.denoiser, jnp.asarray(found)
+    first = jax.random.fold_in(jax.random.key(7), 0)
+    alone = plan(model.eps_fn(base), model.schedule, first, known, model.pinned)
+    np.testing.assert_allclose(found, alone, rtol=1e-4, atol=1e-4)
+    moved = {**rho, "energy": jax.tree.map(lambda x: x + 0.1, rho["energy"])}
+    assert np.abs(steered_plans(*asked, moved, states, 7) - found).max() > 1e-3
+
+
+def test_rounds_go_on_from_crossed_states_alone(config, tmp_path):
+    other = config.copy_and_resolve_references()
+    with other.unlocked():
+        other.rewards.source = "mixed"
+    with pytest.raises(ValueError, match=r"rewards\.source='crossed'"):
+        locomotion.main(other, tmp_path)
+    with other.unlocked():
+        other.rewards.source = "steered"
+    with pytest.raises(ValueError, match=r"unknown rewards\.source 'steered'"):
+        locomotion.main(other, tmp_path)
 
 
 @pytest.mark.slow

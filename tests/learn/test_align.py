@@ -171,20 +171,27 @@ def test_the_gradient_of_the_log_density_is_the_score_of_the_model(key):
         log_density(MODEL, BASE)
 
 
-VALUES = {"base": 1.0, "expert": 2.0, "base_at_expert": 3.0, "expert_at_base": 4.0}
+VALUES = {
+    "base": 1.0,
+    "expert": 2.0,
+    "base_at_expert": 3.0,
+    "expert_at_base": 4.0,
+    "steered": 5.0,
+}
 EXPECTED = {
     "base": (1.0,),
     "expert": (2.0,),
     "mixed": (1.0, 2.0),
     "models": (1.0, 2.0),
     "crossed": (1.0, 2.0, 3.0, 4.0),
+    "steered": (1.0, 2.0, 3.0, 4.0, 5.0),
 }
 
 
 @pytest.mark.parametrize("source", SOURCES)
 def test_rewards_are_trained_on_equal_parts_of_their_source(source, key):
     reward = RewardModel(Quadratic(), SCHEDULE, SCORE, num_windows=2)
-    task = reward_task(MODEL, reward, source, 8)
+    task = reward_task(MODEL, reward, source, 2 * len(EXPECTED[source]))
     data = {name: windows(value) for name, value in VALUES.items()}
     batch = task.draw(data, key)
     parts = np.split(np.asarray(batch["x_0"]), len(EXPECTED[source]))

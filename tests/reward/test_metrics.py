@@ -23,6 +23,23 @@ def test_fvu_of_the_exact_and_of_no_reward(key):
     np.testing.assert_allclose(residual / signal, 0.25, atol=1e-3)
 
 
+def test_a_shrunk_reward_is_pulled_and_one_of_undirected_errors_is_not(key):
+    x = jnp.array([0.2, -1.0])
+    exact = exact_reward(BASE, EXPERT, SCHEDULE)
+    half = metrics.gradient_fit(lambda x, t: 0.5 * exact(x, t), PAIR, key, x)
+    np.testing.assert_allclose([half.unexplained, half.pull], [0.25, 0.5], atol=1e-3)
+    beyond = metrics.gradient_fit(lambda x, t: 1.5 * exact(x, t), PAIR, key, x)
+    np.testing.assert_allclose([beyond.unexplained, beyond.pull], [0.25, -0.5], atol=1e-3)
+
+    def across(x, t):
+        """An error at right angles to the difference at the one state asked."""
+        gradient = jax.lax.stop_gradient(jax.grad(exact)(x, t))
+        return exact(x, t) + jnp.array([-gradient[1], gradient[0]]) @ x
+
+    aside = metrics.gradient_fit(across, PAIR, key, x)
+    np.testing.assert_allclose([aside.unexplained, aside.pull], [1.0, 0.0], atol=1e-3)
+
+
 def test_masked_and_pinned_entries_do_not_enter_the_fvu(key):
     # A reward that is right for entry 0 only, up to a wrong gradient in entry 1.
     exact = exact_reward(BASE, EXPERT, SCHEDULE)

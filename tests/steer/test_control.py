@@ -54,6 +54,23 @@ def test_actions_are_the_first_of_a_plan_from_the_observation():
     np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
 
 
+def test_a_sampler_of_ones_own_draws_the_plans_from_the_same_start():
+    observation = np.linspace(-2, 1, OBS).astype(np.float32)
+    seen = []
+
+    def draw(key, shape, condition):
+        seen.append(shape)
+        noise = jax.random.normal(key, shape)
+        return jnp.where(condition.pinned, condition.values, noise)
+
+    got = controller(sampler=draw)(keys_of([5]), jnp.int32(9), observation[None])[0, 0]
+    key = jax.random.fold_in(jax.random.key(5), 9)
+    noise = jax.random.normal(key, (HORIZON, ACT + OBS))[0, :ACT]
+    assert seen == [(HORIZON, ACT + OBS)]
+    want = noise * NORMALISER.scale[:ACT] + NORMALISER.shift[:ACT]
+    np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
+
+
 def test_rows_do_not_see_each_other():
     observations = np.random.default_rng(0).normal(size=(4, OBS)).astype(np.float32)
     act = controller()

@@ -19,6 +19,9 @@ def test_schedule_against_numpy():
     n = np.arange(20)
     expected = np.where(n < 5, 2.0 * (n + 1) / 5, 1 + np.cos(np.pi * (n - 5) / 15))
     np.testing.assert_allclose(np.array([rate(i) for i in n]), expected, rtol=1e-5)
+    stable = learning_rate_schedule(2.0, steps=20, warmup=5, schedule="wsd")
+    expected = 2.0 * np.minimum((n + 1) / 5, 1) * np.minimum((20 - n) / 4, 1)
+    np.testing.assert_allclose(np.array([stable(i) for i in n]), expected, rtol=1e-5)
     constant = learning_rate_schedule(2.0, steps=20, warmup=5)
     assert np.asarray(constant(19)) == 2.0
 

@@ -20,9 +20,11 @@ from diffreward.learn.records import (
     RecordLoss,
     record_task,
 )
+from diffreward.learn.weighting import WEIGHTINGS, Weighting
 
 __all__ = [
     "SOURCES",
+    "WEIGHTINGS",
     "Denoiser",
     "LatentRewardModel",
     "Noised",
@@ -31,6 +33,7 @@ __all__ = [
     "RecordedReward",
     "RecordedState",
     "RewardModel",
+    "Weighting",
     "alignment",
     "batch_loss",
     "classification",

@@ -15,6 +15,7 @@ from diffreward.diffusion import Schedule
 from diffreward.learn.denoise import Denoiser, init
 from diffreward.learn.noise import Noised, equal_parts, noise
 from diffreward.learn.records import RecordedState
+from diffreward.learn.weighting import Weighting, plain
 from diffreward.networks import EnergyDenoiser, apply
 from diffreward.reward import (
     Objective,
@@ -32,6 +33,7 @@ SOURCES = {
     "mixed": ("base", "expert"),
     "models": ("base", "expert"),
     "crossed": ("base", "expert", "base_at_expert", "expert_at_base"),
+    "steered": ("base", "expert", "base_at_expert", "expert_at_base", "steered"),
 }
 """Sets of windows that x_0 is drawn from, in equal parts."""
 
@@ -80,6 +82,7 @@ def alignment(
     objective: Objective,
     noised: Noised,
     mask: Bool[AnyArray, "batch ..."] | None = None,
+    weighting: Weighting = plain,
 ) -> tuple[Scalar, Metrics]:
     """Mean loss of a batch, and its fraction of variance unexplained.
 
@@ -89,6 +92,8 @@ def alignment(
         objective: how.
         noised: states of the batch.
         mask: entries that count; all by default.
+        weighting: what every state counts beside the objective's own weight, which alone
+            is that of the unexplained variance.
     """
 
     def one(x_t: Array, t: Array, mask: Any) -> tuple:
@@ -99,7 +104,8 @@ def alignment(
 
     axes = (0, 0, None if mask is None else 0)
     value, metrics = jax.vmap(one, axes)(noised.x_t, noised.t, mask)
-    return value.mean(), {"fvu": unexplained(metrics)}
+    factor = weighting(pair.schedule, noised.t, metrics["signal"])
+    return (factor * value).mean(), {"fvu": unexplained(metrics)}
 
 
 def reward_task(
@@ -108,6 +114,7 @@ def reward_task(
     source: str,
     batch_size: int,
     start: Params | None = None,
+    weighting: Weighting = plain,
 ) -> Task:
     """Aligns a reward with a frozen pair.
 
@@ -118,6 +125,7 @@ def reward_task(
         batch_size: windows of all sets together.
         start: parameters of an energy that a :class:`ResidualEnergy` starts at; random
             ones by default.
+        weighting: what every state counts; see :func:`alignment`.
 
     Returns:
         A task whose ``frozen`` holds the parameters of ``base`` and ``expert``, and whose
@@ -135,7 +143,8 @@ def reward_task(
                 mask = mask & batch["valid"][:, :, None]
         noised = noise(model.schedule, key, x_0, pinned)
         pair = model.pair(frozen["base"], frozen["expert"])
-        return alignment(reward.reward_fn(params), pair, objective, noised, mask)
+        rho = reward.reward_fn(params)
+        return alignment(rho, pair, objective, noised, mask, weighting)
 
     def batch(data: Any, key: PRNGKey) -> Any:
         of_set = lambda name, key, count: draw(data[name], key, count, model.shape[0])

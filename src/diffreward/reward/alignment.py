@@ -68,16 +68,17 @@ def alignment_loss(
         mask: entries that count; pinned and padded entries are False.
 
     Returns:
-        ``weight * mean((grad rho - target)^2)`` over the counted entries, and the sums
-        ``residual`` and ``signal`` whose ratio over a batch is the fraction of variance
-        unexplained.
+        ``weight * mean((grad rho - target)^2)`` over the counted entries, and weighted
+        sums over them: ``residual`` and ``signal``, whose ratio over a batch is the
+        fraction of variance unexplained, and ``projection``, of gradient times target.
     """
     gradient = jax.grad(reward_fn)(x_t, t)
     counted = jnp.ones(x_t.shape) if mask is None else mask.astype(x_t.dtype)
     residual = weight * jnp.sum(jnp.square(gradient - target) * counted)
     signal = weight * jnp.sum(jnp.square(target) * counted)
+    projection = weight * jnp.sum(gradient * target * counted)
     loss = residual / jnp.maximum(counted.sum(), 1.0)
-    return loss, {"residual": residual, "signal": signal}
+    return loss, {"residual": residual, "signal": signal, "projection": projection}
 
 
 def unexplained(metrics: Metrics) -> Float[Array, ""]:

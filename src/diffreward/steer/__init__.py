@@ -3,6 +3,7 @@
 from diffreward.steer.control import (
     Controller,
     Rollouts,
+    Sampler,
     make_controller,
     roll_out,
 )
@@ -32,6 +33,7 @@ __all__ = [
     "RewardVectorWrapper",
     "RewardWrapper",
     "Rollouts",
+    "Sampler",
     "Space",
     "ValueFn",
     "chain_kl",

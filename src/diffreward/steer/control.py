@@ -13,11 +13,14 @@ from jaxtyping import Array, Float, Key
 
 from diffreward.data import Normaliser, normalise, unnormalise
 from diffreward.diffusion import Condition, Schedule, sample
-from diffreward.types import EpsFn, Mask, RewardFn
+from diffreward.types import EpsFn, Mask, PRNGKey, RewardFn
 
 Controller = Callable[[Key[Array, " batch"], Array, Any], Any]
 """Actions (batch, steps, act) to execute from (keys, step, observations); no row sees
 another."""
+
+Sampler = Callable[[PRNGKey, tuple[int, ...], Condition], Array]
+"""Draws one plan of a shape from (key, shape, what is known of it)."""
 
 
 def make_controller(
@@ -31,6 +34,7 @@ def make_controller(
     num_evaluations: int | None = None,
     rank_by: RewardFn | None = None,
     num_candidates: int = 1,
+    sampler: Sampler | None = None,
 ) -> Controller:
     """First actions of sampled plans that start at the observations.
 
@@ -48,6 +52,8 @@ def make_controller(
         num_evaluations: fewer network evaluations by DDIM (eta 1).
         rank_by: reward that picks the best of ``num_candidates`` plans, at level 0.
         num_candidates: plans per observation.
+        sampler: draws a plan in another way, such as one of weighted particles; by default
+            the chain of ``eps_fn``.
 
     Raises:
         ValueError: if a plan has fewer actions than are to be executed.
@@ -59,17 +65,20 @@ def make_controller(
         )
     method = "ddpm" if num_evaluations is None else "ddim"
 
-    def one_plan(key: Array, start: Array) -> Array:
+    def by_chain(key: Array, shape: tuple[int, ...], condition: Condition) -> Array:
         return sample(
             eps_fn,
             schedule,
             key,
-            (horizon, dim),
-            condition=Condition(pinned, start),
+            shape,
+            condition=condition,
             method=method,
             num_evaluations=num_evaluations,
             eta=1.0,
         )
+
+    def one_plan(key: Array, start: Array) -> Array:
+        return (sampler or by_chain)(key, (horizon, dim), Condition(pinned, start))
 
     def best(reward_fn: RewardFn, key: Array, start: Array) -> Array:
         keys = jax.random.split(key, num_candidates)

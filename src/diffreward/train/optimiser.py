@@ -7,7 +7,9 @@ import optax
 from diffreward.names import choose
 from diffreward.types import Params
 
-SCHEDULES = ("constant", "cosine")
+SCHEDULES = ("constant", "cosine", "wsd")
+COOLDOWN = 0.2
+"""Share of the steps of ``wsd`` over which the rate falls."""
 
 
 def learning_rate_schedule(
@@ -16,7 +18,9 @@ def learning_rate_schedule(
     """Learning rate after n updates.
 
     It climbs linearly from peak / warmup to the peak, so that the first update is not
-    wasted on a rate of zero; then it stays, or falls as half a cosine to 0 at the end.
+    wasted on a rate of zero; then it stays, falls as half a cosine to 0 at the end, or
+    (``wsd``: warm-up, stable, decay; Hu et al., 2024) stays for four fifths of the steps
+    and falls in a line.
 
     Raises:
         ValueError: for an unknown schedule, or a warm-up as long as the run.
@@ -32,6 +36,8 @@ def learning_rate_schedule(
         climb = jnp.minimum((n + 1) / max(warmup, 1), 1.0)
         if schedule == "constant":
             return peak * climb
+        if schedule == "wsd":
+            return peak * climb * jnp.clip((steps - n) / (COOLDOWN * steps), 0.0, 1.0)
         progress = jnp.clip((n - warmup) / (steps - warmup), 0.0, 1.0)
         return peak * climb * 0.5 * (1 + jnp.cos(jnp.pi * progress))
 
@@ -59,7 +65,7 @@ def make_optimiser(
         learning_rate: the peak.
         steps: length of the run, for the schedule.
         warmup: steps of the linear climb.
-        schedule: ``constant`` or ``cosine``.
+        schedule: ``constant``, ``cosine`` or ``wsd``.
         clip_norm: largest global gradient norm, applied first.
         clip_value: largest absolute gradient entry.
         clip_weights: largest absolute parameter, after every update.
