@@ -13,8 +13,9 @@ from safetensors.numpy import load_file, save_file
 import diffreward as dr
 from diffreward.cli import main
 from diffreward.interop import load_model
+from diffreward.interop.film_unet import LEROBOT, dialect
 from diffreward.interop.layout import from_params, unet_table
-from diffreward.interop.lerobot import UNET, _dialect
+from diffreward.interop.lerobot import UNET
 from diffreward.networks import FilmUnet
 from tests.fuzz.damage import damaged, outcome
 from tests.networks.reference import random_params
@@ -83,7 +84,9 @@ def network(scale=True):
 def unet_tensors(seed=0, scale=True, told=TOLD):
     x, t = jnp.zeros((HORIZON, ACTIONS)), jnp.int32(0)
     params = random_params(network(scale), x, t, jnp.zeros(told), seed=seed)
-    table = unet_table(_dialect(len(WIDTHS)), list(WIDTHS), ACTIONS, attention=False)
+    table = unet_table(
+        dialect(LEROBOT, len(WIDTHS)), list(WIDTHS), ACTIONS, attention=False
+    )
     return {f"{UNET}{k}": v for k, v in from_params(table, params).items()}, params
 
 

@@ -220,7 +220,11 @@ def deep_key(levels):
 
 
 PROGRAMS = {
-    "step NEWOBJ": b"\x80\x02ccollections\nOrderedDict\n)\x81.",
+    "a class that is not known": b"\x80\x02ccollections\nOrderedDict\n)\x81.",
+    "Metadata alone": b"comegaconf.base\nMetadata\n.",
+    "by what is no table": b"\x80\x02comegaconf.base\nMetadata\n)\x81K\x01b.",
+    "calls what is no function": b"comegaconf.base\nMetadata\n(tR.",
+    "names a type by what is no text": b"cdill._dill\n_load_type\n(K\x01tR.",
     "step INST": b"(icollections\nOrderedDict\n.",
     "step OBJ": b"(ccollections\nOrderedDict\no.",
     "step EXT1": b"\x82\x01.",

@@ -35,8 +35,9 @@ BUFFERS = {
 """The schedule, where it is saved among the tensors of the network."""
 KNOWN = (
     "read are Diffuser's temporal U-Nets (a state dict with downs, mid_block1, ups and "
-    "time_mlp), folders of a UNet1DModel or UNet2DModel, and LeRobot's diffusion policies; "
-    "any other network takes part as a function, in a diffreward.diffusion.DiffusionModel"
+    "time_mlp), folders of a UNet1DModel or UNet2DModel, and diffusion policies of LeRobot "
+    "and of Chi et al.; any other network takes part as a function, in a "
+    "diffreward.diffusion.DiffusionModel"
 )
 
 
@@ -66,7 +67,11 @@ def read_state_dict(path: str | Path, copy: str | None = None) -> StateDict:
     Raises:
         ValueError: if it is neither, or cannot be read.
     """
-    saved = read_checkpoint(path)
+    return state_dict_of(read_checkpoint(path), path, copy)
+
+
+def state_dict_of(saved: Any, path: str | Path, copy: str | None = None) -> StateDict:
+    """As :func:`read_state_dict`, of what a file was found to hold."""
     copies = find_copies(saved, ANCHOR, str(path))
     if not copies:
         raise ValueError(f"{path} {_stranger(saved)}")

@@ -8,17 +8,10 @@ some is told what its own encoder makes of them.
 
 import math
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array
+from typing import Any
 
 from diffreward import files
-from diffreward.data import Normaliser
-from diffreward.diffusion import Prediction, Schedule
-from diffreward.interop.diffuser import check_fit
-from diffreward.interop.layout import Dialect, to_params, unet_table
+from diffreward.interop.film_unet import LEROBOT, Policy, Told, film_unet
 from diffreward.interop.lerobot_statistics import (
     ENVIRONMENT,
     STATE,
@@ -30,7 +23,6 @@ from diffreward.interop.options import check_options, read_object, shown, whole,
 from diffreward.interop.scheduler import described_schedule
 from diffreward.interop.tensors import read_tensors
 from diffreward.networks import FilmUnet
-from diffreward.types import Params
 
 UNET = "diffusion.unet."
 CAMERAS = "diffusion.rgb_encoder."
@@ -57,44 +49,6 @@ IGNORED = {
 """Options of sampling, training, cameras and publishing."""
 TRAINING = ("optimizer_", "scheduler_")
 """Beginnings of options that are over."""
-
-
-class Told(NamedTuple):
-    """One array of what a model is told beside its sample."""
-
-    name: str | None
-    """As the context must call it; None: as it likes."""
-    shape: tuple[int, ...]
-
-
-class Policy(NamedTuple):
-    """A diffusion policy, in the units of its data."""
-
-    network: FilmUnet
-    params: Params
-    schedule: Schedule
-    prediction: Prediction
-    shape: tuple[int, int]
-    """Actions of a chunk, and numbers of each."""
-    told: tuple[Told, ...]
-    normaliser: Normaliser
-    """Of the actions."""
-    observed: tuple[Normaliser | None, ...]
-    """Of every array it is told."""
-
-    def apply(self, x: Array, t: Array, *told: Array) -> Array:
-        """The prediction for a chunk in normalised units, under observations in theirs."""
-        steps = []
-        for part, normaliser, value in zip(self.told, self.observed, told, strict=True):
-            rows = jnp.asarray(value, jnp.float32).reshape(part.shape)
-            if normaliser is not None:
-                shift, scale = (jnp.asarray(v)[None] for v in normaliser)
-                rows = (rows - shift) / scale
-            steps.append(rows)
-        # Everything of the first step comes before everything of the second.
-        condition = jnp.concatenate(steps, axis=-1).reshape(-1)
-        answer: Any = self.network.apply(self.params, x, t, condition)
-        return answer
 
 
 def is_lerobot(config: dict[str, Any]) -> bool:
@@ -136,7 +90,9 @@ def load_lerobot(folder: str | Path, variant: str | None = None) -> Policy:
     tensors = read_tensors(folder, variant)
     if strange := [n for n in tensors if not n.startswith((UNET, CAMERAS, *STATISTICS))]:
         raise ValueError(f"{folder} has the unexpected tensor {strange[0]}")
-    network, params, features = _network(config, tensors, action.size, folder)
+    network = _network(config, path)
+    own = {k.removeprefix(UNET): v for k, v in tensors.items() if k.startswith(UNET)}
+    params, features = film_unet(network, LEROBOT, own, action.size, str(folder), UNET)
     statistics = Statistics(config, tensors, folder)
     names = [name for name in (STATE, ENVIRONMENT) if name in observations]
     if cameras := sorted(set(observations) - {STATE, ENVIRONMENT}):
@@ -185,50 +141,11 @@ def _features(config: dict[str, Any], name: str, path: Path) -> dict[str, Featur
     return features
 
 
-def _network(
-    config: dict[str, Any], tensors: dict[str, np.ndarray], dim: int, folder: Path
-) -> tuple[FilmUnet, Params, int]:
-    """The U-Net, and the numbers it is told beside the level."""
-    path = folder / "config.json"
-    widths = list(wholes(config, "down_dims", path))
-    time_dim = whole(config, "diffusion_step_embed_dim", path, least=4)
-    network = FilmUnet(
-        tuple(widths),
-        time_dim,
+def _network(config: dict[str, Any], path: Path) -> FilmUnet:
+    return FilmUnet(
+        wholes(config, "down_dims", path),
+        whole(config, "diffusion_step_embed_dim", path, least=4),
         whole(config, "kernel_size", path),
         whole(config, "n_groups", path),
         config["use_film_scale_modulation"],
-    )
-    own = {k.removeprefix(UNET): v for k, v in tensors.items() if k.startswith(UNET)}
-    anchor = own.get("mid_modules.0.cond_encoder.1.weight")
-    if anchor is None or anchor.ndim != 2 or anchor.shape[1] <= time_dim:
-        raise ValueError(
-            f"{folder} lacks {UNET}mid_modules.0.cond_encoder.1.weight, which reads level "
-            "and observations"
-        )
-    features = anchor.shape[1] - time_dim
-    params = to_params(
-        unet_table(_dialect(len(widths)), widths, dim, False), own, str(folder)
-    )
-    length = 2 ** (len(widths) - 1)
-    check_fit(network, params, length, dim, str(folder), jnp.zeros(features))
-    return network, params, features
-
-
-def _dialect(levels: int) -> Dialect:
-    parts = {f"mid_res_{k}": f"mid_modules.{k}" for k in (0, 1)}
-    for i in range(levels):
-        down, up = f"down_modules.{i}", f"up_modules.{levels - 1 - i}"
-        for k in (0, 1):
-            parts[f"down_{i}_res_{k}"] = f"{down}.{k}"
-            parts[f"up_{i}_res_{k}"] = f"{up}.{k}"
-        parts[f"down_{i}_resample"], parts[f"up_{i}_resample"] = f"{down}.2", f"{up}.2"
-    return Dialect(
-        time=("diffusion_step_encoder.1", "diffusion_step_encoder.3"),
-        conv=lambda block, i: f"{block}.conv{i + 1}.block.0",
-        norm=lambda block, i: f"{block}.conv{i + 1}.block.1",
-        block_time="cond_encoder.1",
-        skip="residual_conv",
-        parts=parts,
-        final=("final_conv.0.block.0", "final_conv.0.block.1", "final_conv.1"),
     )

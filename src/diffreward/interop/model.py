@@ -9,12 +9,15 @@ from jaxtyping import Array
 from diffreward import files
 from diffreward.data import Normaliser
 from diffreward.diffusion import Prediction, Schedule
-from diffreward.interop.diffuser import Loaded, load_unet, read_state_dict
+from diffreward.interop.diffuser import Loaded, load_unet, state_dict_of
+from diffreward.interop.diffusion_policy import diffusion_policy, is_diffusion_policy
+from diffreward.interop.film_unet import Policy, Told
 from diffreward.interop.huggingface import load_unet1d
 from diffreward.interop.image_unet import load_unet2d
-from diffreward.interop.lerobot import Policy, Told, is_lerobot, load_lerobot
+from diffreward.interop.lerobot import is_lerobot, load_lerobot
 from diffreward.interop.options import check_class, read_object
 from diffreward.interop.scheduler import load_scheduler
+from diffreward.interop.tensors import read_checkpoint
 
 
 class ForeignModel(NamedTuple):
@@ -65,7 +68,7 @@ LATENT = ("vae", "vqvae")
 
 @files.contained
 def load_model(path: str | Path, copy: str | None = None) -> ForeignModel:
-    """Reads a Diffuser state dict, or a folder of a known kind.
+    """Reads a Diffuser state dict, a diffusion policy, or a folder of a known kind.
 
     A folder is one of LeRobot's diffusion policies, or of a ``UNet1DModel`` or
     ``UNet2DModel``. Such a one is a pipeline (``unet/`` and ``scheduler/``), or a model
@@ -77,12 +80,15 @@ def load_model(path: str | Path, copy: str | None = None) -> ForeignModel:
             averaged one; of a folder the variant of its weights, by default the main one.
 
     Raises:
-        ValueError: if it is neither, is damaged, or has no noise schedule.
+        ValueError: if it is none, is damaged, or has no noise schedule.
     """
     path = Path(path)
     if path.is_dir():
         return _folder(path, copy)
-    state = read_state_dict(path, copy)
+    saved = read_checkpoint(path)
+    if is_diffusion_policy(saved):
+        return _policy(diffusion_policy(saved, path, copy))
+    state = state_dict_of(saved, path, copy)
     loaded = load_unet(state.tensors, str(path))
     if state.schedule is None:
         raise ValueError(

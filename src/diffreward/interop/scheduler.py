@@ -85,7 +85,11 @@ def load_scheduler(folder: str | Path) -> tuple[Schedule, Prediction]:
             unknown.
     """
     path = Path(folder) / "scheduler_config.json"
-    config = read_object(path)
+    return read_scheduler(read_object(path), path)
+
+
+def read_scheduler(config: dict[str, Any], path: Path) -> tuple[Schedule, Prediction]:
+    """As :func:`load_scheduler`, of a config that stands elsewhere; ``path`` names it."""
     _check_class(config, path)
     _check_options(config, path)
     return described_schedule(config, path)

@@ -17,6 +17,7 @@ import numpy as np
 
 from diffreward import files
 from diffreward.interop.unpickle import (
+    Blank,
     Builder,
     Known,
     Pending,
@@ -42,6 +43,14 @@ DTYPES = (
     *("bool", "uint8", "int8", "int16", "int32", "int64"),
 )
 """Names of ``torch`` that are read as their own names."""
+CONFIGS = (
+    *("dictconfig.DictConfig", "listconfig.ListConfig"),
+    *("base.ContainerMetadata", "base.Metadata"),
+    *(f"nodes.{kind}Node" for kind in ("Any", "Integer", "Float", "String", "Boolean")),
+)
+"""Classes of OmegaConf."""
+TYPES = ("dict", "list", "int", "float", "str", "bool")
+"""Types that a pickle names as such; what is made of them are plain data."""
 COPIES = 4
 """Memory that a number costs on its way into a model, in numbers: tensors that share a
 storage, or repeat its numbers, are bounded by it."""
@@ -237,6 +246,12 @@ def _listed(items: Any = ()) -> list[Any]:
     return list(items)
 
 
+def _type(name: Any) -> str:
+    if not isinstance(name, str):
+        raise Refused("names a type by what is no text")
+    return name
+
+
 def _nothing(*_: Any) -> Any:
     raise Refused("calls a class")
 
@@ -262,5 +277,11 @@ BUILDERS: Mapping[str, Any] = {
         )
         for core in ("core", "_core")
     },
+    # Settings beside the weights: see omegaconf.py of this package.
+    **{f"omegaconf.{name}": Blank(name) for name in CONFIGS},
+    **{f"{m}.{t}": t for m in ("builtins", "__builtin__") for t in TYPES},
+    "typing.Any": "Any",
+    "dill._dill._load_type": Builder("a type", _type),
+    "collections.defaultdict": Builder("defaultdict", lambda *_: {}),
 }
 """Names that checkpoints use, and the harmless function each stands for."""

@@ -33,6 +33,20 @@ class Pending:
         """Where the pickle remembers it."""
 
 
+class Blank(NamedTuple):
+    """What the name of a class stands for that is known to hold settings alone."""
+
+    name: str
+
+
+class Inert:
+    """An object of such a class: its state, and nothing that it could do."""
+
+    def __init__(self, name: str):
+        """It has no state yet."""
+        self.name, self.state = name, {}
+
+
 class Refused(ValueError):
     """A pickle that wants more than plain data."""
 
@@ -77,7 +91,7 @@ def unpickle(data: bytes, known: Known) -> Any:
     if len(machine.stack) != 1 or machine.marks:
         raise ValueError("its pickle ends in the middle")
     result = machine.pop()
-    if isinstance(result, Builder):
+    if isinstance(result, Builder | Blank):
         raise Refused(f"holds {result.name} alone")
     return result
 
@@ -171,8 +185,21 @@ def _reduce(machine: _Machine, _: Any) -> None:
     machine.stack.append(function.call(*arguments))
 
 
+def _new(machine: _Machine, _: Any) -> None:
+    arguments, kind = machine.pop(), machine.pop()
+    if not isinstance(kind, Blank) or arguments != ():
+        raise Refused("makes an object of a class that is not known")
+    machine.stack.append(Inert(kind.name))
+
+
 def _build(machine: _Machine, _: Any) -> None:
     state, target = machine.pop(), machine.pop()
+    if isinstance(target, Inert):
+        if not isinstance(state, dict):
+            raise Refused("changes an object by what is no table")
+        target.state = state
+        machine.stack.append(target)
+        return
     made = machine.known.build(target, state)
     if isinstance(target, Pending):
         machine.memo |= {k: made for k in target.keys if machine.memo[k] is target}
@@ -252,6 +279,7 @@ STEPS: dict[str, Callable[[_Machine, Any], Any]] = {
         machine.known.stored(machine.pop())
     ),
     "REDUCE": _reduce,
+    "NEWOBJ": _new,
     "BUILD": _build,
 }
 
