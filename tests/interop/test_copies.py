@@ -162,6 +162,14 @@ STRANGERS = {
         {"mask_t": np.ones((3, 2), np.float32)},
         "is of a cold diffusion, which masks instead of adding noise: it has no score",
     ),
+    "a U-Net of many versions": (
+        flat(PLAIN | {"init_conv.weight": np.ones((8, 3, 7), np.float32)}),
+        "other things under the same names .*; give the network itself",
+    ),
+    "a U-Net without its heads": (
+        {"input_blocks.0.0.weight": np.ones((8, 3, 3, 3), np.float32)},
+        "a U-Net of guided_diffusion, .*; give the network itself",
+    ),
     "a number": (3, "holds a int, no state dict"),
     "another U-Net": (
         {"time_mlp.1.weight": PLAIN["time_mlp.1.weight"]},

@@ -40,6 +40,18 @@ KNOWN = (
     "diffreward.diffusion.DiffusionModel"
 )
 
+OWN = "give the network itself, as a function in a file: --base models.py:base"
+LUCIDRAINS = (
+    "holds a U-Net of denoising_diffusion_pytorch, which has computed other things under "
+    "the same names from version to version (convolutions, norms, attention), so that its "
+    "tensors do not say what it is"
+)
+GUIDED = (
+    "holds a U-Net of guided_diffusion, whose tensors do not say its heads of attention, "
+    "their order and its levels"
+)
+"""Networks that cannot be read without guessing, and why."""
+
 
 class StateDict(NamedTuple):
     """Tensors of one network, and the schedule saved beside it."""
@@ -76,6 +88,8 @@ def state_dict_of(saved: Any, path: str | Path, copy: str | None = None) -> Stat
     if not copies:
         raise ValueError(f"{path} {_stranger(saved)}")
     chosen = choose_copy(copies, copy, str(path))
+    if "init_conv.weight" in chosen.tensors:
+        raise ValueError(f"{path} {LUCIDRAINS}; {OWN}")
     tensors = {k: v for k, v in chosen.tensors.items() if k not in BUFFERS}
     betas = [chosen.beside["betas"]] if "betas" in chosen.beside else []
     betas = betas or find_all(saved, "betas")
@@ -102,6 +116,8 @@ def _stranger(saved: Any) -> str:
             "is of a cold diffusion, which masks instead of adding noise: it has no score, "
             "so there is no reward in it"
         )
+    if any(str(k).endswith("input_blocks.0.0.weight") for k in saved):
+        return f"{GUIDED}; {OWN}"
     names = [f"{k} {np.shape(v)}" for k, v in saved.items() if isinstance(v, np.ndarray)]
     if not names:
         keys = ", ".join(map(repr, list(saved)[:4])) or "nothing"
