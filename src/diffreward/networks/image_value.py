@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from diffreward.networks.conv2d import Conv2D, conv2d
 from diffreward.networks.latent.blocks import Image, Tokens, group_norm
 from diffreward.networks.latent.unet2d import Unet2D
 from diffreward.networks.layers import sinusoidal_embedding
@@ -29,11 +30,7 @@ class StandardisedConv(nn.Module):
         k = kernel.astype(jnp.float32)
         mean, variance = k.mean((0, 1, 2)), k.var((0, 1, 2))
         k = (k - mean[None, None, None]) * jax.lax.rsqrt(variance + 1e-5)[None, None, None]
-        names = ("NHWC", "HWIO", "NHWC")
-        y = jax.lax.conv_general_dilated(
-            x[None], k.astype(x.dtype), (1, 1), "SAME", dimension_numbers=names
-        )
-        return y[0] + bias[None, None]
+        return conv2d(x, k.astype(x.dtype)) + bias[None, None]
 
 
 class ValueResidualBlock(nn.Module):
@@ -80,7 +77,7 @@ class ValueUnet(nn.Module):
         emb = sinusoidal_embedding(t, self.dim).astype(x.dtype)
         emb = nn.gelu(nn.Dense(4 * self.dim, name="time_0")(emb), approximate=False)
         emb = nn.Dense(4 * self.dim, name="time_1")(emb)
-        h = nn.Conv(self.dim, (7, 7), padding=3, name="stem")(x)
+        h = Conv2D(self.dim, (7, 7), padding=((3, 3), (3, 3)), name="stem")(x)
         for i, mult in enumerate(self.mults):
             for j in range(2):
                 h = ValueResidualBlock(name=f"down_{i}_{j}")(h, emb)
@@ -88,11 +85,12 @@ class ValueUnet(nn.Module):
             if i < len(self.mults) - 1:
                 h = nn.Dense(width, name=f"down_{i}")(_unshuffle(h))
             else:
-                h = nn.Conv(width, (3, 3), padding=1, name=f"down_{i}")(h)
+                h = Conv2D(width, name=f"down_{i}")(h)
         for j in range(2):
             h = ValueResidualBlock(name=f"mid_{j}")(h, emb)
         for j in range(3):
-            h = nn.silu(nn.Conv(h.shape[-1], (2, 2), (2, 2), name=f"pool_{j}")(h))
+            halved = Conv2D(h.shape[-1], (2, 2), (2, 2), ((0, 0), (0, 0)), name=f"pool_{j}")
+            h = nn.silu(halved(h))
         return nn.Dense(1, name="head")(jnp.concatenate([h.reshape(-1), emb]))[0]
 
 

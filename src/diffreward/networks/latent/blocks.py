@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from diffreward.networks.conv2d import Conv2D
+
 # Sizes are not tied together (underscores): input and output differ in them.
 Image = Float[Array, "_height _width _channels"]
 Tokens = Float[Array, "_tokens _features"]
@@ -19,10 +21,9 @@ def group_norm(groups: int, eps: float, name: str) -> nn.GroupNorm:
     return nn.GroupNorm(groups, epsilon=eps, reduction_axes=(-3, -2, -1), name=name)
 
 
-def conv3(channels: int, name: str, stride: int = 1) -> nn.Conv:
+def conv3(channels: int, name: str) -> Conv2D:
     """A 3 x 3 convolution with one pixel of zeros around the image."""
-    around = ((1, 1), (1, 1))
-    return nn.Conv(channels, (3, 3), (stride, stride), around, name=name)
+    return Conv2D(channels, name=name)
 
 
 class ResidualBlock2D(nn.Module):
@@ -67,7 +68,7 @@ class Downsample2D(nn.Module):
     def __call__(self, x: Image) -> Image:
         """Maps (h, w, c) to (h / 2, w / 2, c)."""
         around = ((0, 1), (0, 1)) if self.pad_after else ((1, 1), (1, 1))
-        return nn.Conv(x.shape[-1], (3, 3), (2, 2), around, name="conv")(x)
+        return Conv2D(x.shape[-1], (3, 3), (2, 2), around, name="conv")(x)
 
 
 class Upsample2D(nn.Module):
