@@ -6,6 +6,8 @@ Switches after the colon: what is audited and a preset.
 
     digits  (default) a base of all of scikit-learn's digits and a model aligned to avoid
             some of them, both trained here
+    miniature  trains a text-to-image model of animals in Stable Diffusion's layout, small
+            enough for two cores, for sd to audit: one animal of it is to be unsafe
     sd      Stable Diffusion from a local Hugging Face folder, with and without Safe
             Latent Diffusion (or guidance, a fine-tuned folder, a LoRA file: sd.pair):
             needs --config.sd.folder and --config.sd.prompts
@@ -19,7 +21,7 @@ Any key below can be overridden: ``--config.digits.removed='(1,7)'``.
 
 from configs.common import ConfigDict, parse_switches, training
 
-TASKS = ("digits", "sd")
+TASKS = ("digits", "miniature", "sd")
 PRESETS = ("cpu", "smoke", "paper")
 
 
@@ -42,6 +44,27 @@ def get_config(argument: str = "digits") -> ConfigDict:
     d.num_steps = 50
     d.base = training(steps=6000, batch_size=128, learning_rate=1e-3)
     d.aligned = training(steps=3000, batch_size=128, learning_rate=1e-3)
+
+    c.miniature = n = ConfigDict()
+    n.unsafe = "bear"  # the animal that safety guidance is to keep away from
+    n.scenes = 16_384  # to train on
+    n.held_out = 1024  # for validation, and as many for the audit
+    n.prompts = 512  # that no training has seen
+    n.words = 640  # pieces of the tokenizer
+    n.tokens = 24  # that the text encoder reads
+    n.text_width, n.text_layers = 64, 2
+    n.heads = 4
+    n.vae_widths = (16, 32, 64)  # two halvings: 8 x 8 latents
+    n.unet_widths = (48, 96)
+    n.dropout = 0.1  # share of captions left out, for classifier-free guidance
+    n.kl = 1e-4  # weight of the latents' KL to N(0, I)
+    n.vae = training(steps=2000, batch_size=32, learning_rate=1e-3)
+    n.denoiser = training(steps=4000, batch_size=64, learning_rate=1e-3)
+    n.aligned = training(steps=800, batch_size=64, learning_rate=3e-4)
+    n.lora = training(steps=800, batch_size=64, learning_rate=1e-3)
+    n.rank = 4  # of the change that is trained as a LoRA file
+    for t in (n.vae, n.denoiser, n.aligned, n.lora):
+        t.steps_per_dispatch = 10
 
     c.sd = m = ConfigDict()
     m.folder = ""  # of the pipeline
@@ -109,5 +132,9 @@ def get_config(argument: str = "digits") -> ConfigDict:
         d.requests, r.shard, r.batch_size = 64, 16, 16
         d.base.batch_size = d.aligned.batch_size = c.start.batch_size = w.batch_size = 32
         w.widths, r.resident = (8, 16), 0
+        n.scenes, n.held_out, n.prompts, n.tokens = 200, 40, 20, 12
+        n.vae_widths, n.unet_widths, n.text_width = (8, 16), (16,), 16
+        for t in (n.vae, n.denoiser, n.aligned, n.lora):
+            t.steps, t.batch_size = 4, 8
         a.noises, a.resamples, a.shown = 1, 50, 8
     return c.lock()

@@ -20,12 +20,14 @@ from diffreward.networks import EnergyDenoiser, ResidualEnergy
 from diffreward.text import say
 from diffreward.types import Params
 from experiments import stages
-from experiments.images import audit, page, records
+from experiments.images import audit, miniature, page, records
 from experiments.images.build import Run, build, check
 
 
 def main(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     """Runs every stage that has not finished; returns the final report."""
+    if config.task == "miniature":  # is no pair yet: makes what one is read from
+        return miniature.main(config, workdir)
     began = time.time()
     check(config)
     run = build(config, workdir)

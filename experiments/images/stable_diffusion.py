@@ -36,7 +36,9 @@ from experiments.images import pair as image_pairs
 
 PAIRS = ("safe", "guidance", "folders", "lora")
 DECODED = 8
-"""Latents decoded at once."""
+"""Latents decoded, and pictures encoded, at once."""
+PICTURES = "pictures.npz"
+"""Beside the prompts: pictures of known kind, for the audit."""
 
 
 def check(config: ConfigDict) -> None:
@@ -82,6 +84,10 @@ def make_pair(config: ConfigDict, workdir: Path) -> image_pairs.ImagePair:
         prompts = d.read_prompts(
             paths["sd.prompts"], column=section.column, limit=section.requests
         )
+        beside, audience = paths["sd.prompts"].with_name(PICTURES), None
+        if beside.exists():
+            paths[PICTURES] = beside
+            audience = read_audience(beside, base)
     # What was read is what the stages belong to, wherever it lies.
     places = ("remat", "folder", "expert_folder", "lora", "prompts")
     settings = {k: v for k, v in section.to_dict().items() if k not in places}
@@ -92,7 +98,45 @@ def make_pair(config: ConfigDict, workdir: Path) -> image_pairs.ImagePair:
     if not done:
         read = {name: str(path) for name, path in paths.items()}
         report.close_stage(folder, {"prompts": len(prompts.text), "read": read})
-    return build(section, base, expert, prompts)
+    return build(section, base, expert, prompts)._replace(audience=audience)
+
+
+def read_audience(path: Path, model: StableDiffusion) -> image_pairs.Audience:
+    """Pictures of people's own, as latents of the model.
+
+    It has ``pictures`` (count, height, width, 3), bytes; ``labels``; and ``preferred``,
+    whether the expert is meant to prefer a picture.
+
+    Raises:
+        ValueError: naming the file, if it holds anything else.
+    """
+    arrays = d.read_arrays(path)
+    if missing := {"pictures", "labels", "preferred"} - arrays.keys():
+        raise ValueError(f"{path} lacks the array {min(missing)}")
+    pictures, good = arrays["pictures"], arrays["preferred"]
+    height, width, _ = model.latent_shape
+    factor = 2 ** (len(model.encoder.network.widths) - 1)
+    shape = (len(good), factor * height, factor * width, 3)
+    if pictures.shape != shape or pictures.dtype != np.uint8:
+        raise ValueError(
+            f"{path}: pictures are {pictures.dtype} shaped {pictures.shape}; this model "
+            f"and {len(good)} answers need bytes shaped {shape}"
+        )
+    if (
+        good.dtype != bool
+        or arrays["labels"].shape != good.shape
+        or good.all() == good.any()
+    ):
+        raise ValueError(f"{path}: preferred must be true for some pictures, not for all")
+    network, params = model.encoder
+    one = lambda x: network.apply(params, x.astype(jnp.float32) / 127.5 - 1)[0]
+    encode = jax.jit(jax.vmap(one))
+    parts = [
+        np.asarray(encode(pictures[i : i + DECODED]), np.float32)
+        for i in range(0, len(pictures), DECODED)
+    ]
+    latents = model.scaling_factor * np.concatenate(parts)
+    return image_pairs.Audience(latents, arrays["labels"], good)
 
 
 def build(
@@ -103,7 +147,7 @@ def build(
 ) -> image_pairs.ImagePair:
     """The pair of ``section.pair``."""
     encode = make_prompt_encoder(base)
-    fixed = encode(["", section.concept or SAFETY_CONCEPT])
+    fixed = encode(["", section.concept or base.concept or SAFETY_CONCEPT])
     params = {"base": base.unet.params, "empty": fixed[0], "concept": fixed[1]}
     two = section.pair in ("folders", "lora")
     encode_expert = make_prompt_encoder(expert)

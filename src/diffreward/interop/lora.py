@@ -9,13 +9,15 @@ nothing says it, it is the rank, as in diffusers.
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from safetensors.numpy import save
 
-from diffreward.files import FileValueError
+from diffreward.files import FileValueError, write_bytes
 from diffreward.interop.lora_config import Strength, check_kohya, read_strengths
 from diffreward.interop.original_unet import original_names
+from diffreward.interop.renaming import foreign_name
 from diffreward.interop.tensors import finite, read_weights
 
 PARTS = {
@@ -135,6 +137,22 @@ def merge_lora(
         change = (up.reshape(len(up), rank) @ down.reshape(rank, -1)) * (alpha / rank)
         merged[name] = weight + np.float32(scale) * change.reshape(weight.shape)
     return merged
+
+
+def save_lora(path: str | Path, unet: Mapping[str, Mapping[str, Any]]) -> None:
+    """Writes changes of a U-Net's matrices as diffusers and PEFT keep them.
+
+    Args:
+        path: of the file, ``.safetensors``.
+        unet: ``down`` (in, rank) and ``up`` (rank, out) by the paths of our parameters.
+    """
+    tensors = {}
+    for ours, change in unet.items():
+        module = foreign_name(ours.removeprefix("params/")).removesuffix(".weight")
+        for name, part in (("lora_A", "down"), ("lora_B", "up")):
+            value = np.ascontiguousarray(np.asarray(change[part], np.float32).T)
+            tensors[f"unet.{module}.{name}.weight"] = value
+    write_bytes(path, save(tensors, metadata={"format": "pt"}))
 
 
 def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -24,6 +24,7 @@ from diffreward.interop.latent import (
 )
 from diffreward.interop.lora import merge_lora, read_lora
 from diffreward.interop.options import check_class, read_object, shown
+from diffreward.interop.save_pipeline import CONCEPT
 from diffreward.interop.scheduler import load_scheduler
 from diffreward.interop.tokenizer import load_tokenizer
 
@@ -55,6 +56,8 @@ class StableDiffusion(NamedTuple):
     """Indices of prompts that have more tokens than the text encoder takes."""
     latent_shape: tuple[int, int, int]
     """Height, width, channels the model was made for."""
+    concept: str = ""
+    """What its safety guidance is to keep away from, if it says so."""
 
 
 @files.contained
@@ -92,6 +95,9 @@ def load_stable_diffusion(
                 f"{folder / 'model_index.json'}: {name} = {shown(index.get(name))} is not "
                 f"supported{'; ' + ' or '.join(classes) if classes else ''}"
             )
+    concept = index.get(CONCEPT, "")
+    if not isinstance(concept, str):
+        raise ValueError(f"{folder / 'model_index.json'}: {CONCEPT} is no text")
     added = read_lora(lora) if lora else {}
 
     def adapt(part: str) -> Adapt:
@@ -119,6 +125,7 @@ def load_stable_diffusion(
         tokenise=tokeniser,
         too_long=tokeniser.too_long,
         latent_shape=(*size, channels),
+        concept=concept,
     )
 
 

@@ -113,7 +113,7 @@ def parse_torch(file: files.File) -> Any:
             )
         storages = _Storages(file, archive, root)
         names = {**BUILDERS, "torch._utils._rebuild_tensor_v2": _tensor_builder(file)}
-        known = Known(names, storages.get, _build, file.spend)
+        known = Known(names, storages.get, build, file.spend)
         try:
             return unpickle(archive.read(found[0]), known)
         except Refused as error:
@@ -214,7 +214,7 @@ def _array(dtype: Any, shape: Any, fortran: Any, data: Any) -> np.ndarray:
     return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")
 
 
-def _build(target: Any, state: Any) -> Any:
+def build(target: Any, state: Any) -> Any:
     """What a state changes: arrays get their numbers, everything else nothing."""
     if isinstance(target, OrderedDict) and isinstance(state, dict):
         return target  # the versions of PyTorch's modules

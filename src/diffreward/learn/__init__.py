@@ -11,6 +11,7 @@ from diffreward.learn.align import (
 from diffreward.learn.baselines import classification, preference, regression
 from diffreward.learn.denoise import Denoiser, batch_loss, denoising_task, init
 from diffreward.learn.distil import distillation, distillation_loss, distillation_task
+from diffreward.learn.low_rank import init_low_rank, with_low_rank
 from diffreward.learn.noise import Noised, draw_noise, equal_parts, noise, noise_at, rows
 from diffreward.learn.records import (
     LatentRewardModel,
@@ -45,6 +46,7 @@ __all__ = [
     "energy_reward",
     "equal_parts",
     "init",
+    "init_low_rank",
     "log_density",
     "noise",
     "noise_at",
@@ -53,4 +55,5 @@ __all__ = [
     "regression",
     "reward_task",
     "rows",
+    "with_low_rank",
 ]

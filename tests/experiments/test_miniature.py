@@ -1,0 +1,381 @@
+"""A text-to-image model in miniature: its data, its words, and the folder it becomes."""
+
+import csv
+import gzip
+import io
+import json
+import pickle
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import images as configs
+from diffreward.files import read_text
+from diffreward.interop.latent import Part
+from diffreward.interop.numpy_pickle import read_pickle
+from diffreward.interop.save_pipeline import Pipeline, save_pipeline
+from diffreward.interop.stable_diffusion import load_stable_diffusion
+from diffreward.interop.tokenizer import load_tokenizer
+from experiments.images import animals, miniature, run, scenes
+from experiments.images.stable_diffusion import read_audience
+from experiments.images.vocabulary import learn_vocabulary
+from tests.networks.reference import random_params
+
+
+@pytest.fixture(autouse=True)
+def _flax_promotion():
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        yield
+
+
+def silhouettes(each=12):
+    """Ten kinds of bars, each kind of a height of its own."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(10), each)
+    pictures = np.zeros((len(labels), 28, 28), np.uint8)
+    for i, k in enumerate(labels):
+        pictures[i, 2 : 5 + 2 * k, 4:24] = 200
+        pictures[i, 27, rng.integers(28, size=5)] = 1 + i
+    return pictures, labels
+
+
+def package(folder, pictures, labels):
+    """The files of animal-mnist, as that package has them."""
+    own = folder / "animal_mnist" / "data" / "Animal_MNIST"
+    own.mkdir(parents=True)
+    for name, array in zip(animals.FILES, (pictures, labels), strict=True):
+        (own / name).write_bytes(gzip.compress(pickle.dumps(array, 4)))
+    (folder / "animal_mnist" / "__init__.py").write_text("raise SystemExit('imported')\n")
+
+
+@pytest.fixture
+def installed(tmp_path, monkeypatch):
+    def install(pictures, labels):
+        package(tmp_path / "site", pictures, labels)
+        monkeypatch.syspath_prepend(str(tmp_path / "site"))
+
+    return install
+
+
+def test_every_silhouette_is_there_once_and_the_package_is_not_imported(installed):
+    pictures, labels = silhouettes()
+    installed(
+        np.concatenate([pictures, pictures[:7]]), np.concatenate([labels, labels[:7]])
+    )
+    found = animals.load_animals()
+    np.testing.assert_array_equal(found.pictures, pictures)
+    np.testing.assert_array_equal(found.labels, labels)
+
+
+@pytest.mark.parametrize("change", ["float", "side", "labels", "count"])
+def test_other_arrays_are_refused(change, installed):
+    pictures, labels = silhouettes()
+    changed = {
+        "float": (pictures / 2, labels),
+        "side": (pictures[:, :20], labels),
+        "labels": (pictures, labels % 9),
+        "count": (pictures[1:], labels),
+    }
+    installed(*changed[change])
+    with pytest.raises(ValueError, match=r"other arrays than those of animal-mnist"):
+        animals.load_animals()
+
+
+def test_pickles_run_nothing(tmp_path):
+    class Caller:
+        def __reduce__(self):
+            return print, ("run",)
+
+    for content in (Caller(), {"a": np.float32}, {"a": complex(1, 2)}):
+        path = tmp_path / "x.pkl"
+        path.write_bytes(pickle.dumps(content, 4))
+        with pytest.raises(ValueError, match=r"x\.pkl wants to run"):
+            read_pickle(path)
+    path.write_bytes(pickle.dumps({"a": np.arange(3), "b": "text"}, 4))
+    found = read_pickle(path)
+    assert found["b"] == "text"
+    np.testing.assert_array_equal(found["a"], np.arange(3))
+
+
+def test_a_missing_package_says_what_to_install(monkeypatch):
+    monkeypatch.setattr(animals, "PACKAGE", "no_such_animals")
+    with pytest.raises(ValueError, match="pip install --no-deps animal-mnist"):
+        animals.load_animals()
+
+
+def test_a_picture_shows_what_its_scene_says():
+    pictures, labels = silhouettes()
+    own = pictures[labels == 9]
+    rng = np.random.default_rng(1)
+    centre = lambda x: (x.sum((0, 2)) @ np.arange(scenes.SIDE)) / x.sum()
+    for place, column in scenes.PLACES.items():
+        scene = scenes.Scene(9, "red", "small", place, False)
+        x = scenes.picture(rng, scene, own).astype(float)
+        assert abs(centre(x) - column) < 4
+        assert x[..., 0].sum() > 3 * x[..., 1].sum()  # red
+    large = scenes.Scene(9, "white", "large", "in the middle", False)
+    small = large._replace(size="small")
+    area = lambda s: (scenes.picture(rng, s, own) > 0).any(-1).sum()
+    assert area(large) > 2 * area(small)
+    two = scenes.picture(rng, small._replace(two=True), own)
+    assert (two[:, :12] > 0).any()
+    assert (two[:, 20:] > 0).any()
+    assert not (two[:, 15:17] > 0).any()
+
+
+def test_captions_name_the_animal_and_nothing_that_is_not_there():
+    rng = np.random.default_rng(2)
+    seen, new = set(), set()
+    for _ in range(400):
+        scene = scenes.draw_scene(rng, int(rng.integers(10)))
+        name = animals.NAMES[scene.animal]
+        for held_out, texts in ((False, seen), (True, new)):
+            words = scenes.caption(rng, scene, held_out)
+            texts.add(words)
+            assert name in words
+            others = {*scenes.COLOURS, *scenes.SIZES, "left", "right"}
+            others -= {scene.colour, scene.size, scene.place.rpartition(" ")[2]}
+            assert not others & set(words.replace(",", "").split())
+            assert ("two" in words) <= scene.two
+            assert "  " not in words
+            assert not words.endswith((",", "and"))
+            assert "a elephant" not in words
+    assert not seen & new
+
+
+def seen_by_split(monkeypatch, config, folder):
+    """Silhouettes that the scenes of every split are drawn from."""
+    drawn = []
+
+    def draw(own, count, seed):
+        drawn.append({x.tobytes() for x in own.pictures})
+        return scenes.draw_scenes(own, count, seed)
+
+    monkeypatch.setattr(miniature, "draw_scenes", draw)
+    miniature.make_scenes(config, folder)
+    return drawn
+
+
+def test_splits_share_no_silhouette(installed, tmp_path, monkeypatch):
+    installed(*silhouettes(40))
+    config = configs.get_config("miniature,smoke")
+    found = miniature.make_scenes(config, tmp_path / "run")
+    assert [len(found[n].captions) for n in ("train", "val", "test")] == [200, 40, 40]
+    again = miniature.make_scenes(config, tmp_path / "run")
+    np.testing.assert_array_equal(found["test"].pictures, again["test"].pictures)
+    assert found["train"].captions == again["train"].captions
+    assert np.bincount(found["train"].animals).tolist() == [20] * 10
+    drawn = seen_by_split(monkeypatch, config, tmp_path / "other")
+    assert sum(map(len, drawn)) == len(set().union(*drawn)) > 300
+
+
+def test_any_text_has_identifiers(tmp_path):
+    pytest.importorskip("tokenizers")
+    texts = ["a small white bear on the left", "two red bears"] * 5
+    vocabulary, merges = learn_vocabulary(texts, 560)
+    assert (vocabulary, merges) == learn_vocabulary(texts, 560)
+    assert sorted(vocabulary.values()) == list(range(len(vocabulary)))
+    assert len(vocabulary) <= 560
+    assert "bear</w>" in vocabulary
+    (tmp_path / "vocab.json").write_text(json.dumps(vocabulary))
+    (tmp_path / "merges.txt").write_text("\n".join(["#version: 0.2", *merges, ""]))
+    tokenise = load_tokenizer(tmp_path, 8, 560)
+    ids = tokenise(["A small  white BEAR"])[0]
+    names = {i: piece for piece, i in vocabulary.items()}
+    read = [names[i] for i in ids[1:5]]
+    assert read == ["a</w>", "small</w>", "white</w>", "bear</w>"]
+    end = vocabulary["<|endoftext|>"]
+    strange = tokenise(["zq\u00fc 7!"])[0]
+    assert end not in strange[1:6]
+    with pytest.raises(ValueError, match="have no room for all bytes"):
+        learn_vocabulary(texts, 300)
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """A folder of random parameters, and what they are."""
+    pytest.importorskip("tokenizers")
+    config = configs.get_config("miniature,smoke")
+    models = miniature.build(config)
+    m, z = config.miniature, jnp.zeros(models.latent)
+    words = jnp.zeros((m.tokens, m.text_width))
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        params = {
+            "text": random_params(models.text, jnp.zeros(m.tokens, int)),
+            "unet": random_params(models.unet, z, jnp.int32(0), words),
+            "encoder": random_params(models.encoder, jnp.zeros((32, 32, 3))),
+            "decoder": random_params(models.decoder, z),
+        }
+    vocabulary, merges = learn_vocabulary(["a bear", "a cat"], m.words)
+    folder = tmp_path_factory.mktemp("miniature") / "pipeline"
+    pipeline = Pipeline(
+        *(
+            Part(getattr(models, n), params[n])
+            for n in ("text", "unet", "encoder", "decoder")
+        ),
+        vocabulary,
+        merges,
+        0.7,
+        models.side,
+        miniature.SCHEDULER,
+        concept="a bear",
+    )
+    save_pipeline(folder, pipeline)
+    return folder, models, params
+
+
+def test_what_is_written_is_read_as_it_was(written):
+    folder, models, params = written
+    found = load_stable_diffusion(folder)
+    parts = (found.text_encoder, found.unet, found.encoder, found.decoder)
+    for part, name in zip(parts, ("text", "unet", "encoder", "decoder"), strict=True):
+        assert part.network == getattr(models, name)
+        jax.tree.map(np.testing.assert_array_equal, part.params, params[name])
+    assert (found.concept, found.scaling_factor) == ("a bear", 0.7)
+    assert found.latent_shape == models.latent
+    assert found.prediction == "eps"
+    alpha_bar = models.schedule.alpha_bar
+    np.testing.assert_allclose(found.schedule.alpha_bar, alpha_bar, rtol=1e-5)
+    with pytest.raises(FileExistsError):
+        save_pipeline(folder, None)  # pyright: ignore[reportArgumentType]
+
+
+def test_pictures_beside_the_prompts_become_latents(written, tmp_path):
+    folder, models, params = written
+    model = load_stable_diffusion(folder)
+    rng = np.random.default_rng(0)
+    pictures = rng.integers(256, size=(10, 32, 32, 3)).astype(np.uint8)
+    good = np.arange(10) % 3 > 0
+    path = tmp_path / "pictures.npz"
+    np.savez(path, pictures=pictures, labels=np.arange(10), preferred=good)
+    found = read_audience(path, model)
+    one = pictures[9].astype(np.float32) / 127.5 - 1
+    mean, _ = models.encoder.apply(params["encoder"], jnp.asarray(one))
+    np.testing.assert_allclose(found.images[9], 0.7 * mean, atol=1e-4)
+    np.testing.assert_array_equal(found.preferred, good)
+    for wrong, message in (
+        ({"pictures": pictures[:, :16]}, "need bytes shaped"),
+        ({"pictures": pictures / 255}, "need bytes shaped"),
+        ({"preferred": good.astype(int)}, "preferred must be true for some"),
+        ({"preferred": np.ones(10, bool)}, "preferred must be true for some"),
+    ):
+        arrays = {"pictures": pictures, "labels": np.arange(10), "preferred": good}
+        np.savez(path, **(arrays | wrong))
+        with pytest.raises(ValueError, match=message):
+            read_audience(path, model)
+    np.savez(path, pictures=pictures)
+    with pytest.raises(ValueError, match="lacks the array labels"):
+        read_audience(path, model)
+
+
+WRONG = {
+    "unsafe": ("snake", "unknown miniature.unsafe 'snake'"),
+    "vae_widths": ((12,), "is no multiple of 8"),
+    "heads": (5, "does not divide into heads=5"),
+    "words": (500, r"miniature\.words is 500"),
+    "rank": (0, r"miniature\.rank is 0"),
+    "tokens": (2, r"miniature\.tokens is 2"),
+    "dropout": (1.5, r"miniature\.dropout is 1\.5"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_values_are_refused_before_anything_is_written(name, tmp_path):
+    value, message = WRONG[name]
+    config = configs.get_config("miniature,smoke")
+    with config.unlocked():
+        config.miniature[name] = value
+    with pytest.raises(ValueError, match=message):
+        run.main(config, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_prompts_are_half_unsafe_and_half_new():
+    config = configs.get_config("miniature,smoke")
+    rows = list(csv.DictReader(io.StringIO(miniature.prompts(config))))
+    assert len(rows) == config.miniature.prompts
+    unsafe = [row["unsafe"] == "yes" for row in rows]
+    assert sum(unsafe) == len(rows) // 2
+    assert all(("bear" in row["prompt"]) == bad for row, bad in zip(rows, unsafe))  # noqa: B905
+    assert {row["phrasing"] for row in rows} == {"seen", "new"}
+
+
+def test_captions_of_the_unsafe_animal_get_other_pictures():
+    config = configs.get_config("miniature,smoke")
+    kinds = np.arange(40) % 10
+    rows = {
+        "mean": np.arange(40.0)[:, None],
+        "deviation": -np.arange(40.0)[:, None],
+        "ids": np.arange(40)[:, None],
+    }
+    found = miniature.without(config, rows, kinds, 0)
+    bears = kinds == animals.NAMES.index("bear")
+    shown = found["mean"][:, 0].astype(int)
+    assert not bears[shown].any()
+    np.testing.assert_array_equal(shown[~bears], np.flatnonzero(~bears))
+    np.testing.assert_array_equal(found["deviation"], -found["mean"])
+    np.testing.assert_array_equal(found["ids"], rows["ids"])
+
+
+@pytest.mark.slow
+def test_a_model_is_trained_and_audited(installed, tmp_path):
+    pytest.importorskip("tokenizers")
+    installed(*silhouettes(40))
+    config = configs.get_config("miniature,smoke")
+    folder = tmp_path / "miniature"
+    result = run.main(config, folder)
+    assert result["unsafe"] == "bear"
+    for name in ("samples", "autoencoder"):
+        assert (folder / "figures" / f"{name}.png").stat().st_size > 5000
+    assert "bear" in read_text(folder / "report.md")
+    again = run.main(config, folder)
+    assert again == result
+
+    audit = configs.get_config("sd,smoke")
+    with audit.unlocked():
+        audit.sd.folder = str(folder / "pipeline")
+        audit.sd.prompts = str(folder / "prompts.csv")
+        audit.records.levels = 4
+    found = run.main(audit, tmp_path / "sd")
+    for kind in ("folders", "lora"):
+        with audit.unlocked():
+            audit.sd.pair = kind
+            audit.sd.expert_folder = str(folder / "pipeline-aligned")
+            audit.sd.lora = str(folder / "lora.safetensors")
+        assert run.main(audit, tmp_path / kind)["requests"] == found["requests"]
+    assert found["audience"]["images"] == config.miniature.held_out
+    assert {row["column"] for row in found["slices"]} >= {"category", "unsafe", "phrasing"}
+
+
+@pytest.mark.parity
+def test_the_folder_is_what_diffusers_reads(written):
+    torch = pytest.importorskip("torch")
+    diffusers = pytest.importorskip("diffusers")
+    folder, models, params = written
+    pipe = diffusers.StableDiffusionPipeline.from_pretrained(folder, safety_checker=None)
+    ours = load_stable_diffusion(folder)
+    prompts = ["a bear", "two cats, on the left", ""]
+    ids = ours.tokenise(prompts)
+    most = pipe.tokenizer.model_max_length
+    told = pipe.tokenizer(prompts, padding="max_length", max_length=most, truncation=True)
+    np.testing.assert_array_equal(ids, told["input_ids"])
+    side, rng = models.side, np.random.default_rng(0)
+    z = rng.normal(size=(3, 4, side, side)).astype(np.float32)
+    t = np.array([0, 400, 999])
+    last = lambda x: jnp.asarray(np.asarray(x).transpose(0, 2, 3, 1))
+    with torch.no_grad():
+        text = pipe.text_encoder(torch.tensor(ids).long()).last_hidden_state
+        noise = pipe.unet(torch.tensor(z), torch.tensor(t), text).sample
+        picture = pipe.vae.decode(torch.tensor(z)).sample
+        latent = pipe.vae.encode(picture).latent_dist.mean
+    close = lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4)
+    words = jax.vmap(lambda row: models.text.apply(params["text"], row))(jnp.asarray(ids))
+    close(words, text.numpy())
+    unet = jax.vmap(lambda *row: models.unet.apply(params["unet"], *row))
+    close(unet(last(z), jnp.asarray(t), words), last(noise))
+    decode = jax.vmap(lambda x: models.decoder.apply(params["decoder"], x))
+    close(decode(last(z)), last(picture))
+    encode = jax.vmap(lambda x: models.encoder.apply(params["encoder"], x)[0])
+    close(encode(last(picture)), last(latent))
