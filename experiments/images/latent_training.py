@@ -21,7 +21,6 @@ from diffreward.diffusion import (
 )
 from diffreward.interop.tokenizer import Tokeniser
 from diffreward.learn import init_low_rank, with_low_rank
-from diffreward.networks.latent import Decoder, Encoder, TextEncoder, Unet2D
 from diffreward.report import figures
 from diffreward.types import Params
 from experiments import stages
@@ -38,10 +37,11 @@ EVALUATIONS, GUIDANCE = 20, 4.0
 class Models(NamedTuple):
     """The networks of a config, without parameters."""
 
-    encoder: Encoder
-    decoder: Decoder
-    text: TextEncoder
-    unet: Unet2D
+    # Of the classes of networks.latent; what their apply returns is not told.
+    encoder: Any
+    decoder: Any
+    text: Any
+    unet: Any
     schedule: Schedule
     side: int
     """Of a latent."""
@@ -115,7 +115,7 @@ def train_vae(
 
 
 def encode(
-    encoder: Encoder, params: Params, pictures: np.ndarray
+    encoder: Any, params: Params, pictures: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Means and deviations of the latents of pictures."""
 
@@ -129,7 +129,7 @@ def encode(
     return mean, deviation
 
 
-def decode(decoder: Decoder, params: Params, latents: np.ndarray) -> np.ndarray:
+def decode(decoder: Any, params: Params, latents: np.ndarray) -> np.ndarray:
     """Pictures in [0, 1] of latents that are not scaled."""
     found = jax.jit(jax.vmap(lambda z: decoder.apply(params, z)))(jnp.asarray(latents))
     return np.clip((np.asarray(found) + 1) / 2, 0, 1)
@@ -252,7 +252,8 @@ def make_sampler(models: Models, ids: Array, empty: Array) -> Callable[[Params],
 
             def eps(x: Array, t: Array) -> Array:
                 both = jax.vmap(lambda w: models.unet.apply(params["unet"], x, t, w))
-                return guided_prediction(*both(words), GUIDANCE)
+                empty_eps, prompt_eps = both(words)
+                return guided_prediction(empty_eps, prompt_eps, GUIDANCE)
 
             return sample(
                 eps,

@@ -29,7 +29,7 @@ SEEN = (
 """Phrasings of training; words in braces may be left out."""
 HELD_OUT = (
     "the picture shows {count} {colour} {animal}, {size}, {place}",
-    "{place}: {count} {animal}, {size} and {colour}",
+    "look, {count} {animal} {place}, {size} and {colour}",
 )
 """Phrasings that no training has met."""
 OMITTED = 0.25
@@ -93,7 +93,7 @@ def caption(rng: np.random.Generator, scene: Scene, held_out: bool = False) -> s
 
 def tidy(text: str) -> str:
     """A phrase without what its missing words leave behind."""
-    parts = [" ".join(part.split()) for part in text.replace(":", ",").split(",")]
+    parts = [" ".join(part.split()) for part in text.split(",")]
     parts = [part.removesuffix(" and").removeprefix("and ") for part in parts]
     joined = ", ".join(part for part in parts if part and part != "and")
     for vowel in ("elephant",):

@@ -1,6 +1,10 @@
-"""Byte pairs of a few thousand captions: a tokenizer of CLIP's kind."""
+"""Byte pairs of a few thousand captions: a tokenizer of CLIP's kind.
 
-import json
+The library that reads such tokenizers learns them as well, but breaks ties in an order
+that changes from run to run.
+"""
+
+from collections import Counter
 from collections.abc import Sequence
 
 from diffreward.interop.tokenizer import END, START, WORDS
@@ -8,11 +12,15 @@ from diffreward.interop.tokenizer import END, START, WORDS
 SUFFIX = "</w>"
 """Of pieces that end a word."""
 
+Word = tuple[str, ...]
+"""Its pieces."""
+
 
 def learn_vocabulary(texts: Sequence[str], size: int) -> tuple[dict[str, int], list[str]]:
     """Pieces by identifier, and the pairs that are merged, in their order.
 
-    Every byte is a piece, alone and at the end of a word, so that any text has identifiers.
+    Every byte is a piece, alone and at the end of a word, so that any text has identifiers
+    (byte pairs: Sennrich et al., 2016).
 
     Args:
         texts: to learn from; their case does not matter.
@@ -22,33 +30,49 @@ def learn_vocabulary(texts: Sequence[str], size: int) -> tuple[dict[str, int], l
         ValueError: if all bytes do not fit, or ``tokenizers`` is not installed.
     """
     try:
-        from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
+        from tokenizers import Regex, pre_tokenizers
     except ImportError as error:
         raise ValueError(
             f"captions need the tokenizers package ({error}); pip install -e '.[images]'"
         ) from error
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    least = 2 * len(letters) + 2
-    if size < least:
+    pieces = [START, END, *letters, *(letter + SUFFIX for letter in letters)]
+    room = size - len(pieces)
+    if room < 0:
+        least = len(pieces)
         raise ValueError(f"{size} pieces have no room for all bytes; use {least} or more")
-    model = Tokenizer(models.BPE(end_of_word_suffix=SUFFIX))
-    model.pre_tokenizer = pre_tokenizers.Sequence(
+    cut = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(Regex(WORDS), behavior="removed", invert=True),
             pre_tokenizers.ByteLevel(add_prefix_space=False),
         ]
     )
-    trainer = trainers.BpeTrainer(
-        vocab_size=size - len(letters),
-        initial_alphabet=letters,
-        end_of_word_suffix=SUFFIX,
-        special_tokens=[START, END],
-        show_progress=False,
-    )
-    model.train_from_iterator((text.lower() for text in texts), trainer)
-    found = json.loads(model.to_str())["model"]
-    vocabulary = dict(found["vocab"])
-    for letter in letters:  # that ended no word of the texts
-        vocabulary.setdefault(letter + SUFFIX, len(vocabulary))
-    merges = [m if isinstance(m, str) else " ".join(m) for m in found["merges"]]
-    return vocabulary, merges
+    words: Counter[Word] = Counter()
+    for text, count in Counter(text.lower() for text in texts).items():
+        for word, _ in cut.pre_tokenize_str(text):
+            words[(*word[:-1], word[-1] + SUFFIX)] += count
+    merges: list[str] = []
+    while len(merges) < room:
+        pairs: Counter[tuple[str, str]] = Counter()
+        for word, count in words.items():
+            for pair in zip(word, word[1:], strict=False):
+                pairs[pair] += count
+        if not pairs:
+            break
+        # Of equally frequent ones the first by its letters: the same on every machine.
+        best = min(pairs, key=lambda pair: (-pairs[pair], pair))
+        merges.append(" ".join(best))
+        pieces.append("".join(best))
+        words = Counter({_merged(word, best): count for word, count in words.items()})
+    return {piece: i for i, piece in enumerate(dict.fromkeys(pieces))}, merges
+
+
+def _merged(word: Word, pair: tuple[str, str]) -> Word:
+    """A word in which every such pair is one piece."""
+    made: list[str] = []
+    for piece in word:
+        if made and (made[-1], piece) == pair:
+            made[-1] += piece
+        else:
+            made.append(piece)
+    return tuple(made)

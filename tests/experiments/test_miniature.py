@@ -37,7 +37,7 @@ def silhouettes(each=12):
     pictures = np.zeros((len(labels), 28, 28), np.uint8)
     for i, k in enumerate(labels):
         pictures[i, 2 : 5 + 2 * k, 4:24] = 200
-        pictures[i, 27, rng.integers(28, size=5)] = 1 + i
+        pictures[i, 27, rng.integers(28, size=5)] = 1 + i % 255
     return pictures, labels
 
 
@@ -159,7 +159,7 @@ def seen_by_split(monkeypatch, config, folder):
 
 
 def test_splits_share_no_silhouette(installed, tmp_path, monkeypatch):
-    installed(*silhouettes(40))
+    installed(*silhouettes(100))
     config = configs.get_config("miniature,smoke")
     found = miniature.make_scenes(config, tmp_path / "run")
     assert [len(found[n].captions) for n in ("train", "val", "test")] == [200, 40, 40]
@@ -223,11 +223,11 @@ def written(tmp_path_factory):
         concept="a bear",
     )
     save_pipeline(folder, pipeline)
-    return folder, models, params
+    return folder, models, params, pipeline
 
 
 def test_what_is_written_is_read_as_it_was(written):
-    folder, models, params = written
+    folder, models, params, pipeline = written
     found = load_stable_diffusion(folder)
     parts = (found.text_encoder, found.unet, found.encoder, found.decoder)
     for part, name in zip(parts, ("text", "unet", "encoder", "decoder"), strict=True):
@@ -239,11 +239,14 @@ def test_what_is_written_is_read_as_it_was(written):
     alpha_bar = models.schedule.alpha_bar
     np.testing.assert_allclose(found.schedule.alpha_bar, alpha_bar, rtol=1e-5)
     with pytest.raises(FileExistsError):
-        save_pipeline(folder, None)  # pyright: ignore[reportArgumentType]
+        save_pipeline(folder, pipeline)
+    save_pipeline(folder, pipeline._replace(concept=""), replace=True)
+    assert load_stable_diffusion(folder).concept == ""
+    save_pipeline(folder, pipeline, replace=True)
 
 
 def test_pictures_beside_the_prompts_become_latents(written, tmp_path):
-    folder, models, params = written
+    folder, models, params, _ = written
     model = load_stable_diffusion(folder)
     rng = np.random.default_rng(0)
     pictures = rng.integers(256, size=(10, 32, 32, 3)).astype(np.uint8)
@@ -322,7 +325,7 @@ def test_captions_of_the_unsafe_animal_get_other_pictures():
 @pytest.mark.slow
 def test_a_model_is_trained_and_audited(installed, tmp_path):
     pytest.importorskip("tokenizers")
-    installed(*silhouettes(40))
+    installed(*silhouettes(100))
     config = configs.get_config("miniature,smoke")
     folder = tmp_path / "miniature"
     result = run.main(config, folder)
@@ -353,7 +356,7 @@ def test_a_model_is_trained_and_audited(installed, tmp_path):
 def test_the_folder_is_what_diffusers_reads(written):
     torch = pytest.importorskip("torch")
     diffusers = pytest.importorskip("diffusers")
-    folder, models, params = written
+    folder, models, params, _ = written
     pipe = diffusers.StableDiffusionPipeline.from_pretrained(folder, safety_checker=None)
     ours = load_stable_diffusion(folder)
     prompts = ["a bear", "two cats, on the left", ""]

@@ -1,6 +1,7 @@
 """Low-rank adaptations as they are trained (Hu et al., 2021): W + down up."""
 
 import re
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +25,7 @@ def init_low_rank(params: Params, key: PRNGKey, pattern: str, rank: int) -> Adap
     Raises:
         ValueError: if no matrix has such a path, or one is smaller than the rank.
     """
-    flat = flatten_dict(params, sep="/")
+    flat: Any = flatten_dict(params, sep="/")
     paths = [p for p, w in flat.items() if w.ndim == 2 and re.search(pattern, p)]
     if not paths:
         raise ValueError(f"no matrix of the network has a path like {pattern!r}")
@@ -41,6 +42,6 @@ def init_low_rank(params: Params, key: PRNGKey, pattern: str, rank: int) -> Adap
 
 def with_low_rank(params: Params, adaptations: Adaptations, scale: float = 1.0) -> Params:
     """Parameters with the changes added."""
-    flat = flatten_dict(params, sep="/")
+    flat: Any = flatten_dict(params, sep="/")
     changed = {p: flat[p] + scale * (a["down"] @ a["up"]) for p, a in adaptations.items()}
     return unflatten_dict({**flat, **changed}, sep="/")
