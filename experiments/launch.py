@@ -24,11 +24,14 @@ def run(
     """
     flag = config_flags.DEFINE_config_file("config", config, "What to run.")
     folder = flags.DEFINE_string("workdir", workdir, "Where every stage is written.")
+    cache = flags.DEFINE_string(
+        "cache", "", "Folder of compiled programs, or off; by default the user's cache."
+    )
     wandb = flags.DEFINE_string("wandb", None, "Mirror metrics to this wandb project.")
     sys.modules["__main__"].__doc__ = doc
 
     def begin() -> None:
-        start_jax()
+        start_jax(cache.value or "")
         if not folder.value:
             raise ValueError("--workdir is empty; name a folder")
         workdir = user_path(folder.value)
@@ -44,7 +47,7 @@ def run(
         stages.mirror_to(wandb.value)
         sys.exit(guarded(begin))
 
-    for name in ("config", "workdir", "wandb"):  # what --help lists
+    for name in ("config", "workdir", "cache", "wandb"):  # what --help lists
         flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[name])
     app.run(guard, flags_parser=_parse)
 

@@ -17,6 +17,8 @@ os.environ["XLA_FLAGS"] = (
     + " --xla_cpu_use_fusion_emitters=false" * version("jaxlib").startswith("0.10.")
 )
 os.environ.setdefault("MUJOCO_GL", "disable")
+# Nothing of a test is left in the user's cache, or found there.
+os.environ["DIFFREWARD_CACHE"] = "off"
 
 import jax
 import pytest

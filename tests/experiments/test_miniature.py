@@ -342,12 +342,16 @@ def test_a_model_is_trained_and_audited(installed, tmp_path):
         audit.sd.prompts = str(folder / "prompts.csv")
         audit.records.levels = 4
     found = run.main(audit, tmp_path / "sd")
-    for kind in ("folders", "lora"):
-        with audit.unlocked():
-            audit.sd.pair = kind
-            audit.sd.expert_folder = str(folder / "pipeline-aligned")
-            audit.sd.lora = str(folder / "lora.safetensors")
-        assert run.main(audit, tmp_path / kind)["requests"] == found["requests"]
+    plain, tuned = (
+        load_stable_diffusion(folder / n) for n in ("pipeline", "pipeline-aligned")
+    )
+    file = folder / "lora.safetensors"
+    adapted = load_stable_diffusion(folder / "pipeline", lora=file)
+    leaves = lambda model: np.concatenate(
+        [np.ravel(x) for x in jax.tree.leaves(model.unet.params)]
+    )
+    for other in (tuned, adapted):
+        assert 0 < np.abs(leaves(other) - leaves(plain)).max() < 0.1
     assert found["audience"]["images"] == config.miniature.held_out
     assert {row["column"] for row in found["slices"]} >= {"category", "unsafe", "phrasing"}
 

@@ -44,13 +44,21 @@ def guarded(run: Callable[[], Any]) -> int:
         return CLOSED
 
 
-def start_jax() -> None:
+def start_jax(cache: str = "") -> None:
     """Finds the devices, in the precision that models have.
 
+    Args:
+        cache: where compiled programs are kept; see :func:`.compiled.keep_programs`.
+
     Raises:
-        ValueError: if the environment asks for devices that are not there.
+        ValueError: if the environment asks for devices that are not there, or the cache
+            cannot be used.
     """
     import jax
+
+    from diffreward.cli.compiled import keep_programs
+
+    keep_programs(cache)
 
     if jax.config.read("jax_enable_x64"):
         text.say("note: JAX_ENABLE_X64 is set aside; models are float32", sys.stderr)

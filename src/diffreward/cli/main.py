@@ -47,7 +47,7 @@ def _run(argv: Sequence[str] | None) -> None:
             sys.stdout.flush()
         raise
     # Only now, for these take seconds to import.
-    start_jax()
+    start_jax(args.cache)
     from diffreward.cli import commands
 
     with warnings.catch_warnings():
@@ -68,6 +68,13 @@ def parser() -> Parser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     top.add_argument("--version", action="version", version=__version__)
+    top.add_argument(
+        "--cache",
+        default="",
+        metavar="FOLDER",
+        help="of compiled programs, or off; by default the variable DIFFREWARD_CACHE, or "
+        "the user's cache",
+    )
     kinds = top.add_subparsers(required=True, metavar="command")
 
     extract = kinds.add_parser(

@@ -10,7 +10,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
 from diffreward import files, text
@@ -64,7 +63,7 @@ class Recorder:
         rows = workdir / "metrics.jsonl"
         truncate_rows(rows, start)
         self._rows = files.opened(rows)
-        self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=start + 1)
+        self._board = board(workdir / "tensorboard", start + 1)
         self._wandb = None
         if wandb is not None:
             self._wandb = importlib.import_module("wandb").init(
@@ -130,6 +129,23 @@ class Recorder:
             self._board.add_scalar(key, value, step)
         if self._wandb is not None:
             self._wandb.log(scalars, step=step)
+
+
+def board(folder: Path, first: int) -> Any:
+    """TensorBoard's events from step ``first`` on.
+
+    Its library imports PyTorch where that is installed, which takes seconds and hundreds
+    of megabytes; scalars need none of it.
+    """
+    hidden = "torch" not in sys.modules
+    if hidden:
+        sys.modules["torch"] = None  # pyright: ignore[reportArgumentType]
+    try:
+        writer = importlib.import_module("tensorboardX").SummaryWriter
+    finally:
+        if hidden:
+            del sys.modules["torch"]
+    return writer(str(folder), purge_step=first)
 
 
 def truncate_rows(path: Path, step: int) -> None:
