@@ -93,8 +93,9 @@ def check(command: str) -> None:
             for extra in re.findall(r"\w+", what):
                 require(extra in setup["options.extras_require"], f"no extra {extra}")
         case ["pip", "install", *words]:
-            # What an example needs beside the project; it says so itself.
-            needs = "".join(p.read_text() for p in (ROOT / "docs/examples").glob("*.py"))
+            # What an example or an experiment needs beside the project; it says so itself.
+            own = [*(ROOT / "docs/examples").glob("*.py"), *ROOT.glob("experiments/*/*.py")]
+            needs = "".join(p.read_text() for p in own)
             for package in (w for w in words if not w.startswith("-")):
                 require(package in needs, f"no example needs {package}")
         case [".", path]:
