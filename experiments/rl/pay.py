@@ -38,15 +38,30 @@ class Form(NamedTuple):
     make: Callable[[Study, Job], Pay]
     whole_windows: bool = False
     """Whether nothing is paid before a window of the maze run is complete."""
+    seeded: bool = False
+    """Whether it depends on the seed of the policy."""
 
 
-def make_pay(study: Study, job: Job) -> Pay:
+class Payment(NamedTuple):
+    """What the policies of a goal are paid, and how far that is from the truth."""
+
+    pay: Pay
+    epic: float | None
+
+
+def make_payment(study: Study, job: Job) -> Payment:
+    """The payment of one policy, and of all that differ from it by their seed alone."""
+    raw = FORMS[job.kind].make(study, job)
+    return Payment(make_pay(study, job, raw), epic_to_truth(study, job, raw))
+
+
+def make_pay(study: Study, job: Job, raw: Pay | None = None) -> Pay:
     """The reward a policy is paid, with mean 0 and deviation 1 on the base's data.
 
     A shift and a positive factor change no optimum where all episodes are as long.
     """
     form = FORMS[job.kind]
-    raw = form.make(study, job)
+    raw = form.make(study, job) if raw is None else raw
     sample, _ = on_data(study, job, raw)
     shift, scale = sample.mean(), max(float(sample.std()), 1e-6)
 
@@ -66,7 +81,7 @@ def on_data(study: Study, job: Job, raw: Pay) -> tuple[np.ndarray, np.ndarray]:
     return raw(history, true), true
 
 
-def epic_to_truth(study: Study, job: Job) -> float | None:
+def epic_to_truth(study: Study, job: Job, raw: Pay | None = None) -> float | None:
     """EPIC distance of a form of pay to the true reward, on the base's states.
 
     Of rewards that read one state alone, the canonically shaped form (Gleave et al., 2021,
@@ -77,7 +92,8 @@ def epic_to_truth(study: Study, job: Job) -> float | None:
     form = FORMS[job.kind]
     if form.whole_windows:
         return None
-    paid, true = on_data(study, job, form.make(study, job))
+    raw = form.make(study, job) if raw is None else raw
+    paid, true = on_data(study, job, raw)
     if not (np.ptp(paid) and np.ptp(true)):
         return None
     return float(np.sqrt(max(1 - np.corrcoef(paid, true)[0, 1], 0) / 2))
@@ -243,6 +259,8 @@ FORMS: dict[str, Form] = {
     "map": Form("the extracted map's value of the place", pay_map),
     "ranks": Form("the rank of the place on that map (shaping)", pay_ranks),
     "windows": Form("the extracted reward of the last steps", pay_windows, True),
-    "random": Form("a reward of states that nothing was extracted into", pay_random),
+    "random": Form(
+        "a reward of states that nothing was extracted into", pay_random, seeded=True
+    ),
 }
 """Forms of pay by ``rewards``, and what each pays for."""

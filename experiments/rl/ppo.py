@@ -7,7 +7,7 @@ import numpy as np
 
 from diffreward.steer import wrappers
 from experiments.rl.build import Job, Study
-from experiments.rl.pay import Pay, epic_to_truth, make_pay
+from experiments.rl.pay import Pay, Payment
 
 if TYPE_CHECKING:
     from experiments.rl.env import MazeVecEnv
@@ -30,7 +30,7 @@ def find_library() -> tuple[Any, type["MazeVecEnv"]]:
     return PPO, MazeVecEnv
 
 
-def train(study: Study, job: Job) -> dict[str, Any]:
+def train(study: Study, job: Job, payment: Payment) -> dict[str, Any]:
     """Trains one policy; the true return of its test episodes against steps."""
     make_agent, make_vec_env = find_library()
     began, config = time.time(), study.config
@@ -51,7 +51,7 @@ def train(study: Study, job: Job) -> dict[str, Any]:
         )
 
     train_seed, test_seed = [config.seed, job.seed, 0], [config.seed, 0, 1]
-    env = make_env(make_pay(study, job), p.num_envs, train_seed, True)
+    env = make_env(payment.pay, p.num_envs, train_seed, True)
     test = make_env(pay_truth, config.evaluation_episodes, test_seed, False)
     agent = make_agent(
         "MlpPolicy",
@@ -76,7 +76,7 @@ def train(study: Study, job: Job) -> dict[str, Any]:
         "curve": curve,
         "return": curve[-1][1],
         "reached": float((returns > 0).mean()),
-        "epic": epic_to_truth(study, job),
+        "epic": payment.epic,
         "seconds": time.time() - began,
     }
 

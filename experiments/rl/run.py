@@ -16,6 +16,7 @@ from diffreward import measures, report
 from experiments.rl import page
 from experiments.rl.build import Job, Study, build, seeds
 from experiments.rl.check import check
+from experiments.rl.pay import FORMS, Payment, make_payment
 from experiments.rl.ppo import find_library, train
 
 RESAMPLES = 2000
@@ -40,10 +41,15 @@ def train_policies(study: Study) -> dict[Job, dict[str, Any]]:
     for name in ("rewards", "discriminators"):
         inputs[f"states/{name}"] = report.stage_digest(states / name)
     shared, records = settings(study.config), {}
+    # Made once for all seeds: some read a map of all the base's windows.
+    payments: dict[Any, Payment] = {}
     for job in tqdm(study.jobs, unit="policy", desc="policies"):
         folder = job.folder(study.workdir)
         if not report.open_stage(folder, {**shared, **job._asdict()}, inputs):
-            report.close_stage(folder, train(study, job))
+            key = (job.goal, job.kind, job.seed if FORMS[job.kind].seeded else None)
+            if key not in payments:
+                payments[key] = make_payment(study, job)
+            report.close_stage(folder, train(study, job, payments[key]))
         records[job] = report.read_json(folder / "report.json")
     return records
 

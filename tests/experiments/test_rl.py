@@ -483,3 +483,36 @@ def test_settings_of_a_policy_hold_every_seed_and_no_name_twice():
     shared = rl.settings(config)
     assert shared != rl.settings(configs.get_config("umaze,smoke"))
     assert not {*shared} & {*build.Job._fields}
+
+
+def test_seeds_of_a_form_share_one_payment_unless_it_is_seeded(
+    study, tmp_path, monkeypatch
+):
+    made, paid = [], []
+
+    def make(study, job):
+        made.append(job)
+        return pay.Payment(lambda history, true: true, float(len(made)))
+
+    def train(study, job, payment):
+        paid.append((job, payment.epic))
+        return {"return": 0.0}
+
+    monkeypatch.setattr(rl, "make_payment", make)
+    monkeypatch.setattr(rl, "train", train)
+    monkeypatch.setattr(rl.report, "stage_digest", lambda folder: "x")
+    own = study._replace(workdir=tmp_path)
+    assert set(rl.train_policies(own)) == set(own.jobs)
+    kinds = own.config.rewards
+    assert "random" in kinds
+    assert len(made) == len(kinds) + 1  # each once, the random one for both seeds
+    by_kind = {k: {e for job, e in paid if job.kind == k} for k in kinds}
+    assert {k: len(v) for k, v in by_kind.items()} == {
+        k: 1 + (k == "random") for k in kinds
+    }
+    first, second = (
+        pay.make_payment(study, build.Job(1, "random", seed)).pay for seed in (0, 1)
+    )
+    rows = np.random.default_rng(0).uniform(-1, 1, (5, WINDOW, 6)).astype(np.float32)
+    history = wrappers.History(rows, np.full(5, WINDOW))
+    assert not np.allclose(first(history, np.zeros(5)), second(history, np.zeros(5)))
