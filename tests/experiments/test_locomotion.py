@@ -14,12 +14,13 @@ from diffreward import data as d
 from diffreward.diffusion import from_eps, posterior_mean
 from diffreward.learn import init
 from diffreward.report import StaleRunError
-from diffreward.steer import plan
+from diffreward.steer import guide, make_controller, plan, roll_out
 from experiments import report as collect
 from experiments.locomotion import run as locomotion
 from experiments.locomotion.data import noised, prepare
 from experiments.locomotion.rollouts import VALIDATION, choose_guidance
 from experiments.locomotion.rows import MEANING, Method, difference_of_means
+from experiments.locomotion.training import train_all
 from experiments.locomotion.visited import FIRST, steered_plans
 from tests.data.test_locomotion import policy
 from tests.learn.toy import BASE, EXPERT, MODEL, SCHEDULE, SHAPE, normals
@@ -204,6 +205,14 @@ def test_energies_steer_without_training_as_the_expert_acts(run):
     assert methods["unsteered"]["return"] != methods["expert"]["return"]
 
 
+def before_rounds(config):
+    """The config of the same run without rounds."""
+    other = config.copy_and_resolve_references()
+    with other.unlocked():
+        other.rewards.rounds = 0
+    return other
+
+
 def test_rounds_train_on_what_the_steered_base_met(run, config):
     """Round 2 steers with the rewards of round 1 and learns from the states of both."""
     workdir, result = run
@@ -215,6 +224,30 @@ def test_rounds_train_on_what_the_steered_base_met(run, config):
         first = FIRST + turn * seeds * config.rewards.visits
         start = env.reset(seed=first)[0].astype(np.float32)
         assert (found[0] == start).all(1).any()
+    of_run = locomotion.build(config, workdir)
+    model, prepared = of_run.denoiser, prepare(of_run)
+    trained = train_all(of_run._replace(config=before_rounds(config)), prepared)
+    reward = jax.tree.map(lambda x: x[0], trained.rewards["rewards"])
+    rho = of_run.rewards["rewards"].reward_fn(reward)
+    eps_fn = guide(
+        model.eps_fn(trained.base), rho, model.schedule, 1.0, pinned=model.pinned
+    )
+    act = make_controller(
+        eps_fn, model.schedule, prepared.normaliser, model.pinned, 3, num_evaluations=5
+    )
+    seen = []
+
+    def watch(keys, step, observations):
+        seen.append(np.array(observations))
+        return jax.jit(act)(keys, step, observations)
+
+    first = FIRST + seeds * config.rewards.visits
+    own = range(first, first + config.rewards.visits)
+    limits = {"max_steps": config.evaluation.max_steps}
+    roll_out(lambda: d.make_locomotion("hopper"), watch, own, **limits)
+    by_hand = np.concatenate(seen)
+    near = np.abs(states[0][0][:, None] - by_hand[None]).max(-1).min(1)
+    assert near.max() < 1e-2
     read = lambda name: json.loads((workdir / name / "inputs.json").read_text())
     assert {"visited_1"} == read("rewards_1").keys() - read("rewards").keys()
     assert {"visited_1", "visited_2"} == read("rewards_2").keys() - read("rewards").keys()
