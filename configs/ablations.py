@@ -18,20 +18,9 @@ from configs.common import ConfigDict, parse_switches
 
 TASKS = locomotion.TASKS
 PRESETS = ("cpu", "smoke")
-STEERING = (
-    "inner",
-    "longer",
-    "wsd",
-    "chain-kl",
-    "relative",
-    "visited",
-    "ten-evaluations",
-    "all-levels",
-    "candidates",
-)
 STUDIES = {
-    "published": tuple(s for s in locomotion.STUDIES if s not in STEERING),
-    "steering": STEERING,
+    "published": tuple(s for s in locomotion.STUDIES if s not in locomotion.STEERING),
+    "steering": locomotion.STEERING,
 }
 """By what they are about; names of configs/locomotion.py."""
 

@@ -37,6 +37,18 @@ TASKS = LOCOMOTION
 PRESETS = ("cpu", "smoke", "gpu", "paper")
 SOURCES = ("collect", "d4rl", "minari")
 MODELS = ("diffuser", "policy")
+STEERING = (
+    "inner",
+    "longer",
+    "wsd",
+    "chain-kl",
+    "relative",
+    "visited",
+    "ten-evaluations",
+    "all-levels",
+    "candidates",
+)
+"""Studies of the learned reward: its loss, steps and states, and how plans are drawn."""
 STUDIES = (
     "none",
     "transfer",
@@ -54,15 +66,7 @@ STUDIES = (
     "noised",
     "short-base",
     "grid",
-    "inner",
-    "longer",
-    "wsd",
-    "chain-kl",
-    "relative",
-    "visited",
-    "ten-evaluations",
-    "all-levels",
-    "candidates",
+    *STEERING,
 )
 
 

@@ -26,13 +26,14 @@ MEANING = {
     "score": "steered by the learned reward, scale 1",
     "score-chosen": "the same, scale chosen on validation episodes",
     "best-of-n": "best of several unsteered plans by the learned reward",
-    "best-steered": "best of several steered plans by the learned reward",
-    "smc": "particles that follow the steered base, weighted by the learned reward",
     "energies": "steered by the difference of two energies (no training), scale 1",
     "difference": "steered by the score difference itself, scale 1",
     "expert": "the expert alone",
+    "best-steered": "best of several steered plans by the learned reward",
+    "smc": "particles that follow the steered base, weighted by the learned reward",
 }
-"""Rows of the table, in its order, and what each is."""
+"""Rows of the table, in its order, and what each is. New ones come last: the place of a row
+is the seed of its intervals."""
 NEEDED = ("unsteered", "score", "expert")
 """Rows of every table: without them there is nothing to compare."""
 ON_REQUEST = ("energies", "difference")
