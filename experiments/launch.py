@@ -16,16 +16,31 @@ from experiments import stages
 
 
 def run(
-    main: Callable[[ConfigDict, Path], Any], config: str, workdir: str, doc: str | None
+    main: Callable[[ConfigDict, Path], Any],
+    config: str,
+    workdir: str,
+    doc: str | None,
+    plan: Callable[[ConfigDict, Path], Any] | None = None,
 ) -> None:
     """Parses ``--config`` and ``--workdir`` and runs an experiment.
 
     Errors a user can act on end with one line on stderr and exit status 1.
+
+    Args:
+        main: of the config and the folder.
+        config: default of ``--config``.
+        workdir: default of ``--workdir``.
+        doc: shown by ``--help``.
+        plan: what ``--dry_run`` does instead: checks, says what would be done, and writes
+            nothing.
     """
     flag = config_flags.DEFINE_config_file("config", config, "What to run.")
     folder = flags.DEFINE_string("workdir", workdir, "Where every stage is written.")
     cache = flags.DEFINE_string(
         "cache", "", "Folder of compiled programs, or off; by default the user's cache."
+    )
+    dry = flags.DEFINE_bool(
+        "dry_run", False, "Check what can be checked, say what would be done, and stop."
     )
     wandb = flags.DEFINE_string("wandb", None, "Mirror metrics to this wandb project.")
     sys.modules["__main__"].__doc__ = doc
@@ -35,6 +50,11 @@ def run(
         if not folder.value:
             raise ValueError("--workdir is empty; name a folder")
         workdir = user_path(folder.value)
+        if dry.value:
+            if plan is None:
+                raise ValueError("this experiment has no --dry_run; leave it out")
+            plan(flag.value, workdir)
+            return
         with claim(workdir):
             try:
                 main(flag.value, workdir)
@@ -47,7 +67,7 @@ def run(
         stages.mirror_to(wandb.value)
         sys.exit(guarded(begin))
 
-    for name in ("config", "workdir", "cache", "wandb"):  # what --help lists
+    for name in ("config", "workdir", "cache", "dry_run", "wandb"):  # what --help lists
         flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[name])
     app.run(guard, flags_parser=_parse)
 

@@ -43,6 +43,11 @@ def main(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     return result
 
 
+def plan(config: ConfigDict, workdir: Path) -> None:
+    """Checks a config and says what it would train; writes nothing."""
+    announce(build(config, workdir))
+
+
 def build(config: ConfigDict, workdir: Path) -> Run:
     """Checks a config and builds what it describes; nothing is written.
 

@@ -38,6 +38,12 @@ def main(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     return result
 
 
+def plan(config: ConfigDict, workdir: Path) -> None:
+    """Checks a config and says what it would train; writes nothing."""
+    check(config)
+    announce(build(config, workdir))
+
+
 def announce(run: Run) -> None:
     """Prints what the run will train, and about how long and in how much memory."""
     config, one = run.config, data.blank_windows(run)

@@ -163,7 +163,7 @@ def has_any(option: str) -> bool:
             has_key(m.get_config(), option) for m in every if hasattr(m, "get_config")
         )
     known = {o for sub in kinds().values() for o in sub._option_string_actions}
-    return option in known | {"--config", "--workdir", "--cache", "--wandb"}
+    return option in known | {"--config", "--workdir", "--cache", "--dry_run", "--wandb"}
 
 
 def kinds() -> dict[str, argparse.ArgumentParser]:

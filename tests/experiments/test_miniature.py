@@ -19,6 +19,7 @@ from diffreward.interop.save_pipeline import Pipeline, save_pipeline
 from diffreward.interop.stable_diffusion import load_stable_diffusion
 from diffreward.interop.tokenizer import load_tokenizer
 from experiments.images import animals, miniature, run, scenes
+from experiments.images import plan as planning
 from experiments.images.stable_diffusion import read_audience
 from experiments.images.vocabulary import learn_vocabulary
 from tests.networks.reference import random_params
@@ -386,3 +387,37 @@ def test_the_folder_is_what_diffusers_reads(written):
     close(decode(last(z)), last(picture))
     encode = jax.vmap(lambda x: models.encoder.apply(params["encoder"], x)[0])
     close(encode(last(picture)), last(latent))
+
+
+def test_an_audit_is_planned_without_reading_weights(
+    written, tmp_path, monkeypatch, capsys
+):
+    folder = written[0]
+    prompts = tmp_path / "prompts.csv"
+    prompts.write_text("prompt\n" + "a bear\n" * 30)
+    config = configs.get_config("sd")
+    with config.unlocked():
+        config.sd.folder, config.sd.prompts = str(folder), str(prompts)
+        config.records.levels, config.rewards.steps = 10, 100
+    place = tmp_path / "not" / "yet"
+    planning.plan(config, place)
+    said = capsys.readouterr().out
+    assert "30 prompts, latents 16 x 16 x 4" in said
+    assert f"{2 * 30 * 10 * 5:,} passes of a U-Net" in said
+    assert f"100 steps of 64, {100 * 64 / (2 * 18 * 10):.1f} times" in said
+    weights = sum(p.stat().st_size for p in folder.rglob("*.safetensors"))
+    assert sum(planning.weights_bytes(folder / p) for p in planning.PARTS) == weights
+    assert not place.parent.exists()
+    # Three arrays in half precision, and the clean latents in single.
+    needed = 2 * 30 * (16 * 16 * 4) * (10 * 3 * 2 + 4)
+    for free, fits in ((needed, True), (needed - 1, False)):
+        monkeypatch.setattr(planning, "free_bytes", lambda _, free=free: free)
+        if fits:
+            planning.plan(config, place)
+            continue
+        with pytest.raises(ValueError, match="are free at .*; choose another --workdir"):
+            planning.plan(config, place)
+    with config.unlocked():
+        config.sd.prompts = str(tmp_path / "none.csv")
+    with pytest.raises(ValueError, match=r"none\.csv does not exist"):
+        planning.plan(config, place)

@@ -1,0 +1,96 @@
+"""What an audit of Stable Diffusion will need, told before anything runs."""
+
+import math
+import os
+from pathlib import Path
+
+from configs.common import ConfigDict
+from diffreward import data as d
+from diffreward import files
+from diffreward.files import user_path
+from diffreward.interop.options import read_object, whole
+from diffreward.interop.tensors import choose
+from diffreward.text import say
+from experiments.images import miniature
+from experiments.images import records as image_records
+from experiments.images.build import check
+from experiments.images.stable_diffusion import expert_paths
+
+GIB = 2**30
+PARTS = ("unet", "vae", "text_encoder")
+PASSES = {"safe": 5, "guidance": 4, "folders": 4, "lora": 4}
+"""Passes of a U-Net per recorded state, both models together."""
+ITEM = {"float16": 2, "float32": 4}
+
+
+def plan(config: ConfigDict, workdir: Path) -> None:
+    """Checks a config, and for ``sd`` its folder and prompts; writes nothing.
+
+    Raises:
+        ValueError: for what the run itself would refuse, as far as it can be seen without
+            reading weights, or if its records do not fit on the disk.
+    """
+    if config.task == "miniature":
+        miniature.check(config)
+        say("the config is sound; four models are trained, on pictures of a package")
+        return
+    check(config)
+    if config.task != "sd":
+        say(f"the config is sound; {config.task} reads nothing from elsewhere")
+        return
+    section = config.sd
+    folder = user_path(section.folder)
+    prompts = d.read_prompts(
+        user_path(section.prompts), column=section.column, limit=section.requests
+    )
+    requests = len(prompts.text)
+    folders = [folder, *(user_path(p) for p in expert_paths(section).values())]
+    weights = sum(weights_bytes(f / p) for f in folders if f.is_dir() for p in PARTS)
+    path = folder / "unet" / "config.json"
+    unet = read_object(path)
+    side, channels = (whole(unet, n, path) for n in ("sample_size", "in_channels"))
+    states = 2 * requests * config.records.levels
+    latent = side * side * channels
+    kept = len(image_records.ROWS) * ITEM[config.records.dtype]
+    disk = states * latent * kept + 2 * requests * latent * ITEM["float32"]
+    passes = states * PASSES[section.pair]
+    free = free_bytes(workdir)
+    trained = math.ceil(image_records.FRACTIONS[0] * requests) * 2 * config.records.levels
+    epochs = config.rewards.steps * config.rewards.batch_size / trained
+    say(
+        f"{requests:,} prompts, latents {side} x {side} x {channels}\n"
+        f"weights: {weights / GIB:.2f} GiB on disk, of which a moment needs twice as much\n"
+        f"records: {passes:,} passes of a U-Net, {disk / GIB:.2f} GiB on disk "
+        f"({free / GIB:.1f} free)\n"
+        f"reward: {config.rewards.steps:,} steps of {config.rewards.batch_size}, "
+        f"{epochs:.1f} times through the recorded states of training"
+    )
+    if disk > free:
+        raise ValueError(
+            f"the records need {disk / GIB:.1f} GiB, and {free / GIB:.1f} are free at "
+            f"{workdir}; choose another --workdir, fewer sd.requests or records.levels, or "
+            "records.dtype=float16"
+        )
+
+
+def weights_bytes(folder: Path) -> int:
+    """Of the weights of a part that would be read, on the disk.
+
+    Raises:
+        ValueError: if there are none.
+    """
+    chosen = choose(folder).path
+    if chosen.suffix != ".json":
+        return chosen.stat().st_size
+    index = files.read_json(chosen)
+    named = index.get("weight_map", {}) if isinstance(index, dict) else {}
+    return sum((folder / str(name)).stat().st_size for name in set(named.values()))
+
+
+def free_bytes(workdir: Path) -> int:
+    """Of the disk that a folder is or will be on."""
+    place = workdir.absolute()
+    while not place.exists():
+        place = place.parent
+    about = os.statvfs(place)
+    return about.f_bavail * about.f_frsize
