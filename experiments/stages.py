@@ -60,6 +60,8 @@ def train_stage(
     # Nor other weightings; rounds make stages of their own.
     free += ("weighting",) if config.get("weighting", "") == "plain" else ()
     free += ("rounds", "visits")
+    # Epochs have become steps.
+    free += ("epochs",)
     asked = {k: v for k, v in config.to_dict().items() if k not in free}
     settings = {
         **settings,

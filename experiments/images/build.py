@@ -95,16 +95,39 @@ def check(config: ConfigDict) -> None:
             f"rewards.prompt=True needs models with prompts and rewards.network={able}"
         )
     limits.check_seed(config.seed)
-    limits.check_training(config, "rewards", "start")
+    limits.at_least(config.rewards, "rewards", steps=0, epochs=0)
+    if not config.rewards.steps and not config.rewards.epochs:
+        raise ValueError(
+            "rewards.steps and rewards.epochs are both 0; set one of them, or the reward "
+            "is not trained"
+        )
+    limits.check_training(with_steps(config, 1), "rewards", "start")
     limits.at_least(config.rewards, "rewards", dim=1, **limits.NETWORK)
     limits.check_sizes(config.rewards, "rewards", "widths", "mults")
     source.check(config)
+
+
+def with_steps(config: ConfigDict, requests: int) -> ConfigDict:
+    """The config with the steps that ``rewards.epochs`` asks for, if none are given.
+
+    An epoch sees as many states as chains of both models were recorded at, of the requests
+    of training.
+    """
+    own = config.copy_and_resolve_references()
+    if own.rewards.steps:
+        return own
+    states = records.FRACTIONS[0] * requests * 2 * own.records.levels
+    with own.unlocked():
+        steps = own.rewards.epochs * states / own.rewards.batch_size
+        own.rewards.steps = max(1, round(steps))
+    return own
 
 
 def build(config: ConfigDict, workdir: Path) -> Run:
     """The run of a checked config; what it lacks of models and records is made."""
     source = PAIRS[config.task]
     pair = source.make_pair(config, workdir)
+    config = with_steps(config, len(pair.prompts.text))
     inputs = {name: report.stage_digest(workdir / name) for name in source.stages}
     shards = records.write(config, workdir, pair, inputs)
     reward = build_reward(config, workdir, pair, shards["train"])

@@ -1,6 +1,5 @@
 """What an audit of Stable Diffusion will need, told before anything runs."""
 
-import math
 import os
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from diffreward.interop.tensors import choose
 from diffreward.text import say
 from experiments.images import miniature
 from experiments.images import records as image_records
-from experiments.images.build import check
+from experiments.images.build import check, with_steps
 from experiments.images.stable_diffusion import expert_paths
 
 GIB = 2**30
@@ -55,14 +54,15 @@ def plan(config: ConfigDict, workdir: Path) -> None:
     disk = states * latent * kept + 2 * requests * latent * ITEM["float32"]
     passes = states * PASSES[section.pair]
     free = free_bytes(workdir)
-    trained = math.ceil(image_records.FRACTIONS[0] * requests) * 2 * config.records.levels
-    epochs = config.rewards.steps * config.rewards.batch_size / trained
+    trained = image_records.FRACTIONS[0] * states
+    rewards = with_steps(config, requests).rewards
+    epochs = rewards.steps * rewards.batch_size / trained
     say(
         f"{requests:,} prompts, latents {side} x {side} x {channels}\n"
         f"weights: {weights / GIB:.2f} GiB on disk, of which a moment needs twice as much\n"
         f"records: {passes:,} passes of a U-Net, {disk / GIB:.2f} GiB on disk "
         f"({free / GIB:.1f} free)\n"
-        f"reward: {config.rewards.steps:,} steps of {config.rewards.batch_size}, "
+        f"reward: {rewards.steps:,} steps of {rewards.batch_size}, "
         f"{epochs:.1f} times through the recorded states of training"
     )
     if disk > free:

@@ -31,6 +31,7 @@ def main(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     began = time.time()
     check(config)
     run = build(config, workdir)
+    config = run.config
     params = train_reward(run)
 
     folder = workdir / "audit"

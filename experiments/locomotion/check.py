@@ -40,6 +40,11 @@ def check(config: ConfigDict) -> None:
             "rewards.rounds adds what the steered base met to crossed states; set "
             "rewards.source='crossed', or rewards.rounds=0"
         )
+    if config.rewards.rounds:
+        met = config.rewards.copy_and_resolve_references()
+        with met.unlocked():
+            met.source = "steered"
+        limits.check_batch(met, "rewards")  # of rounds, which have one more set
     choose("expert.init", config.expert.init, ("base", "scratch"))
     limits.check_network(config.expert_model, "expert_model")
     differs = [k for k, v in config.expert_model.items() if v != config.model[k]]

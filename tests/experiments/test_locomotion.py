@@ -282,6 +282,15 @@ def test_plans_from_visited_states_start_there_and_are_those_of_the_steered_base
     assert np.abs(steered_plans(*asked, moved, states, 7) - found).max() > 1e-3
 
 
+def test_rounds_need_a_batch_for_one_more_set(config, tmp_path):
+    other = config.copy_and_resolve_references()
+    with other.unlocked():
+        other.rewards.batch_size, other.rewards.accumulate = 8, 2
+    with pytest.raises(ValueError, match=r"does not split over 5 sets of"):
+        locomotion.main(other, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
 def test_rounds_go_on_from_crossed_states_alone(config, tmp_path):
     other = config.copy_and_resolve_references()
     with other.unlocked():

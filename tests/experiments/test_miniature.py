@@ -20,6 +20,7 @@ from diffreward.interop.stable_diffusion import load_stable_diffusion
 from diffreward.interop.tokenizer import load_tokenizer
 from experiments.images import animals, miniature, run, scenes
 from experiments.images import plan as planning
+from experiments.images.build import check, with_steps
 from experiments.images.stable_diffusion import read_audience
 from experiments.images.vocabulary import learn_vocabulary
 from tests.networks.reference import random_params
@@ -421,3 +422,17 @@ def test_an_audit_is_planned_without_reading_weights(
         config.sd.prompts = str(tmp_path / "none.csv")
     with pytest.raises(ValueError, match=r"none\.csv does not exist"):
         planning.plan(config, place)
+
+
+def test_epochs_become_steps_by_the_states_that_were_recorded():
+    config = configs.get_config("sd")
+    assert config.rewards.steps == 0
+    found = with_steps(config, 4703).rewards.steps
+    assert found == round(20 * 0.6 * 4703 * 2 * 50 / 64)
+    assert with_steps(config, 512).rewards.steps == 9600
+    given = configs.get_config("digits")
+    assert with_steps(given, 512).rewards.steps == given.rewards.steps > 0
+    with given.unlocked():
+        given.rewards.steps = 0
+    with pytest.raises(ValueError, match=r"rewards\.steps and rewards\.epochs are both 0"):
+        check(given)
