@@ -24,6 +24,16 @@ def rollout(returns):
     return Rollout(returns, np.ones(len(returns), int), np.zeros((len(returns), 1)))
 
 
+def told(*arguments):
+    """Acts by saying what it was told: parameters, scale and last level guided."""
+    return arguments[:3]
+
+
+def asked_once(act, seeds):
+    """What a controller answers at the first step of some episodes."""
+    return act(None, np.int32(0), np.ones((len(seeds), 2)))
+
+
 RETURNS = {("a", 0.5): 3.0, ("a", 1.0): 2.0, ("b", 0.5): 0.0, ("b", 1.0): 4.0}
 
 
@@ -32,7 +42,7 @@ def test_scale_is_best_over_all_seeds_on_validation_episodes(monkeypatch, tmp_pa
 
     def roll_out(make, act, seeds, **others):
         del make, others
-        params, scale, t_stop = act.args
+        params, scale, t_stop = asked_once(act, seeds)
         assert t_stop == 0
         asked.append((params, float(scale), seeds))
         value = RETURNS[params, float(scale)]
@@ -44,7 +54,8 @@ def test_scale_is_best_over_all_seeds_on_validation_episodes(monkeypatch, tmp_pa
         config.evaluation.scales, config.evaluation.batch = (0.5, 1.0), 1
     run = build(config, tmp_path)
     method, done = rows.Method(lambda *_: None, ["a", "b"], None), {}
-    found = rollouts.evaluate_method(run, lambda *_: None, "score-chosen", method, done)
+    found = rollouts.evaluate_method(run, told, "score-chosen", method, done)
+    assert found["visited"].shape == (2, 2)  # of the first member's two episodes
     assert found["scale"] == 1.0  # the first seed alone would take 0.5
     np.testing.assert_array_equal(found["tried"], [[0, 0.5, 1.5], [0, 1.0, 3.0]])
     np.testing.assert_array_equal(found["returns"], [[2.0] * 2, [4.0] * 2])
@@ -56,19 +67,20 @@ def test_scale_is_best_over_all_seeds_on_validation_episodes(monkeypatch, tmp_pa
     assert len(numbers(reported)) == len(reported) == 4
     # A method that acts alike has played them; at another scale or of others it has not.
     asked.clear()
-    act, fixed = lambda *_: None, method._replace(scale=1.0)
-    again = rollouts.evaluate_method(run, act, "score", fixed, done)
+    fixed = method._replace(scale=1.0)
+    again = rollouts.evaluate_method(run, told, "score", fixed, done)
     np.testing.assert_array_equal(again["returns"], found["returns"])
     assert not asked
     other = method._replace(scale=0.5)
-    assert rollouts.evaluate_method(run, act, "score", other, done)["returns"][0, 0] == 3
+    assert rollouts.evaluate_method(run, told, "score", other, done)["returns"][0, 0] == 3
     twin = fixed._replace(params=["b", "a"])
-    assert rollouts.evaluate_method(run, act, "score", twin, done)["returns"][0, 0] == 4
+    assert rollouts.evaluate_method(run, told, "score", twin, done)["returns"][0, 0] == 4
     assert len(asked) == 8
 
 
 def test_episodes_that_chose_a_scale_cannot_be_reported(monkeypatch, tmp_path):
     def roll_out(make, act, seeds, **others):
+        asked_once(act, seeds)
         return rollout(np.zeros(len(seeds)))
 
     monkeypatch.setattr(rollouts, "roll_out", roll_out)
@@ -76,7 +88,7 @@ def test_episodes_that_chose_a_scale_cannot_be_reported(monkeypatch, tmp_path):
     run = build(configs.get_config("hopper,smoke"), tmp_path)
     method = rows.Method(lambda *_: None, ["a"], None)
     with pytest.raises(ValueError, match="seed 10001 chose the scale"):
-        rollouts.evaluate_method(run, lambda *_: None, "score-chosen", method, {})
+        rollouts.evaluate_method(run, told, "score-chosen", method, {})
 
 
 @pytest.mark.parametrize("count", [1, rollouts.TEST - rollouts.VALIDATION + 1])
