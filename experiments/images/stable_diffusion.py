@@ -98,7 +98,7 @@ def make_pair(config: ConfigDict, workdir: Path) -> image_pairs.ImagePair:
     if not done:
         read = {name: str(path) for name, path in paths.items()}
         report.close_stage(folder, {"prompts": len(prompts.text), "read": read})
-    return build(section, base, expert, prompts)._replace(audience=audience)
+    return build(section, base, expert, prompts, audience)
 
 
 def read_audience(path: Path, model: StableDiffusion) -> image_pairs.Audience:
@@ -144,6 +144,7 @@ def build(
     base: StableDiffusion,
     expert: StableDiffusion,
     prompts: d.Prompts,
+    audience: image_pairs.Audience | None = None,
 ) -> image_pairs.ImagePair:
     """The pair of ``section.pair``."""
     encode = make_prompt_encoder(base)
@@ -191,6 +192,7 @@ def build(
         prompts=prompts,
         contexts=contexts,
         decode=make_decode(base),
+        audience=audience,
         cut=cut,
     )
 
