@@ -43,8 +43,8 @@ KNOWN = (
 OWN = "give the network itself, as a function in a file: --base models.py:base"
 LUCIDRAINS = (
     "holds a U-Net of denoising_diffusion_pytorch, which has computed other things under "
-    "the same names from version to version (convolutions, norms, attention), so that its "
-    "tensors do not say what it is"
+    "the same names from version to version (its norms, for one), so that its tensors do "
+    "not say what it is"
 )
 GUIDED = (
     "holds a U-Net of guided_diffusion, whose tensors do not say its heads of attention, "
