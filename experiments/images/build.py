@@ -95,7 +95,7 @@ def check(config: ConfigDict) -> None:
             f"rewards.prompt=True needs models with prompts and rewards.network={able}"
         )
     limits.check_seed(config.seed)
-    limits.at_least(config.rewards, "rewards", steps=0, epochs=0)
+    limits.at_least(config.rewards, "rewards", steps=0, epochs=0, batch_size=1)
     if not config.rewards.steps and not config.rewards.epochs:
         raise ValueError(
             "rewards.steps and rewards.epochs are both 0; set one of them, or the reward "

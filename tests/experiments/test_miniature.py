@@ -436,3 +436,7 @@ def test_epochs_become_steps_by_the_states_that_were_recorded():
         given.rewards.steps = 0
     with pytest.raises(ValueError, match=r"rewards\.steps and rewards\.epochs are both 0"):
         check(given)
+    with given.unlocked():
+        given.rewards.epochs, given.rewards.batch_size = 2.0, 0
+    with pytest.raises(ValueError, match=r"rewards\.batch_size is 0"):
+        check(given)
