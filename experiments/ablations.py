@@ -82,7 +82,7 @@ def main(config: ConfigDict, workdir: Path) -> dict[str, Any]:
         # After each, so that hours of a list that is not done yet can be read.
         result = {"task": config.task, "studies": found}
         report.write_json(workdir / "report.json", result)
-        files.write_text(workdir / "report.md", page(config, found))
+        report.write_report(workdir, page(config, found))
     say(f"report: {workdir / 'report.md'} ({time.time() - began:.0f} s in this call)")
     return result
 

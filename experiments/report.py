@@ -15,7 +15,7 @@ import numpy as np
 from diffreward import files
 from diffreward.cli.guard import guarded
 from diffreward.data import make_maze, read_arrays
-from diffreward.report import figures, markdown, read_json
+from diffreward.report import figures, markdown, read_json, write_report
 from diffreward.text import say
 from experiments.locomotion import page as locomotion_page
 
@@ -64,9 +64,8 @@ def main(argv: list[str] | None = None) -> Path:
         parts.append(maze_page(mazes))
     if tasks:
         parts.append(locomotion_page.collected(tasks))
-    page = args.out / "report.md"
-    files.write_text(page, "\n".join(parts))
-    return page
+    write_report(args.out, "\n".join(parts))
+    return args.out / "report.md"
 
 
 def maze_page(results: dict[Path, dict[str, Any]]) -> str:

@@ -249,7 +249,7 @@ def write(
         "parameters": {n: _count(p) for n, p in params.base.items()},
     }
     report.write_json(workdir / "report.json", result)
-    files.write_text(workdir / "report.md", page(config, result))
+    report.write_report(workdir, page(config, result))
     return result
 
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from diffreward import files, report
+from diffreward import report
 from diffreward.report import figures
 from diffreward.text import markdown_code, markdown_text
 from experiments.images.build import Run
@@ -49,7 +49,7 @@ def write(run: Run, result: dict[str, Any], arrays: dict[str, np.ndarray]) -> No
         draw_audience(folder / "held_out.png", arrays, decode, shown)
         lines += audience_text(result["audience"])
     lines += ["Settings stand in `*/config.json`, numbers in `report.json`.", ""]
-    files.write_text(run.workdir / "report.md", "\n".join(lines))
+    report.write_report(run.workdir, "\n".join(lines))
 
 
 def units(result: dict[str, Any]) -> Units:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import rankdata
 
-from diffreward import files, report
+from diffreward import report
 from diffreward.data import read_arrays
 from diffreward.extract import truth
 from diffreward.measures import nested_bootstrap
@@ -110,11 +110,11 @@ def costs(found: Found, own: Collection[str]) -> dict[str, dict[str, dict[str, f
     return {g: {row: mean(r) for row, r in rows.items()} for g, rows in table.items()}
 
 
-def write(path: Path, result: dict[str, Any], titles: dict[str, str]) -> None:
+def write(folder: Path, result: dict[str, Any], titles: dict[str, str]) -> None:
     """Writes the tables, and what they say of gradient alignment.
 
     Args:
-        path: of the page.
+        folder: of the page.
         result: the report.
         titles: of the pairs with a table of their own.
     """
@@ -143,7 +143,7 @@ def write(path: Path, result: dict[str, Any], titles: dict[str, str]) -> None:
         lines = [(n, *(f"{r[k]:,.0f}" for k in COSTS)) for n, r in rows.items()]
         header = ("row", "seconds to fit", "evaluations to fit", "evaluations per value")
         parts += [f"## Cost, {group}\n", report.markdown(header, lines), ""]
-    files.write_text(path, "\n".join(parts))
+    report.write_report(folder, "\n".join(parts))
 
 
 def _clean(found: dict[str, Any], title: str) -> list[str]:

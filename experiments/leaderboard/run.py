@@ -54,7 +54,7 @@ def main(config: ConfigDict, workdir: Path) -> dict[str, Any]:
         "costs": page.costs(found, titles),
     }
     report.write_json(workdir / "report.json", result)
-    page.write(workdir / "report.md", result, titles)
+    page.write(workdir, result, titles)
     say(f"report: {workdir / 'report.md'} ({time.time() - began:.0f} s in this call)")
     return report.read_json(workdir / "report.json")
 

@@ -5,9 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from diffreward import files
 from diffreward.data import body_segments
-from diffreward.report import Markup, figures, interval, markdown, write_json
+from diffreward.report import Markup, figures, interval, markdown, write_json, write_report
 from diffreward.report.films import film
 from experiments.locomotion.record import Run
 from experiments.locomotion.rollouts import read
@@ -47,7 +46,7 @@ def write(run: Run, result: dict[str, Any]) -> None:
     draw_fvu(folder / "fvu.png", result)
     draw_film(run.workdir / FILMED, task, run.workdir / "evaluation", filmed(result))
     write_json(run.workdir / "report.json", result)
-    files.write_text(run.workdir / "report.md", page(run, result))
+    write_report(run.workdir, page(run, result))
 
 
 def table(result: dict[str, Any]) -> str:

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 
 from configs.common import ConfigDict
-from diffreward import files, train
+from diffreward import train
 from diffreward.data import read_arrays
-from diffreward.report import Markup, figures, markdown, write_json
+from diffreward.report import Markup, figures, markdown, write_json, write_report
 from experiments.maze2d.build import REWARDS, Run
 
 
@@ -29,7 +29,7 @@ def write(run: Run, result: dict[str, Any]) -> None:
     draw_fvu(folder / "fvu.png", result)
     draw_training(folder / "training.png", workdir)
     write_json(workdir / "report.json", result)
-    files.write_text(workdir / "report.md", page(run.config, result))
+    write_report(workdir, page(run.config, result))
 
 
 def draw_summary(path: Path, walls: np.ndarray, result: dict, arrays: dict) -> None:

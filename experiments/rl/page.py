@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from configs.common import ConfigDict
-from diffreward import files, report
+from diffreward import report
 from diffreward.report import figures
 from diffreward.report.canvas import EngFormatter
 from diffreward.text import say
@@ -32,9 +32,7 @@ def write(
     draw_learning(workdir / "figures" / "learning.png", config, records)
     report.write_json(workdir / "report.json", result)
     text = page(config, result)
-    files.write_text(
-        workdir / "report.md", f"{text}\n\n![learning curves](figures/learning.png)\n"
-    )
+    report.write_report(workdir, f"{text}\n\n![learning curves](figures/learning.png)\n")
     say(f"{text}\nreport: {workdir / 'report.md'}")
 
 

@@ -1,5 +1,6 @@
 """Records, tables and figures of a run."""
 
+from diffreward.report.page import Gallery, Picture, write_report
 from diffreward.report.records import (
     StaleRunError,
     close_stage,
@@ -13,7 +14,9 @@ from diffreward.report.records import (
 from diffreward.report.tables import Markup, interval, markdown
 
 __all__ = [
+    "Gallery",
     "Markup",
+    "Picture",
     "StaleRunError",
     "close_stage",
     "digest",
@@ -24,4 +27,5 @@ __all__ = [
     "read_json",
     "stage_digest",
     "write_json",
+    "write_report",
 ]

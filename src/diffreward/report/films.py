@@ -39,6 +39,7 @@ def film(
     for ax, name in zip(axes[:, 0], bodies, strict=True):
         ax.set_ylim(-0.1, 1.7)
         ax.set_yticks([])
+        ax.tick_params(labelbottom=False)  # titles of the next one stand there
         ax.axhline(0, color="black", linewidth=1)
         ax.set_title(name, fontsize=8, loc="left")
         collection = LineCollection(
