@@ -74,6 +74,7 @@ def get_config(argument: str = "digits") -> ConfigDict:
     m.pair = "safe"  # safe, guidance, folders, lora
     m.safety = "max"  # weak, medium, strong, max
     m.concept = ""  # the published one by default
+    m.avoided = ""  # column of yes and no: whether a prompt asks for what is to be avoided
     m.scale = 7.5  # of classifier-free guidance
     m.base_scale = 1.0  # the base's, for pair = "guidance"
     m.expert_folder = ""  # for pair = "folders"
@@ -105,9 +106,16 @@ def get_config(argument: str = "digits") -> ConfigDict:
     # The energy that a base without one is distilled into, for residual rewards.
     c.start = training(steps=4000, batch_size=128, learning_rate=1e-3)
 
+    # What the reward is compared with, and who counts what models draw.
+    c.classifier = training(steps=2000, batch_size=128, learning_rate=1e-3)
+    c.judge = training(steps=1000, batch_size=64, learning_rate=1e-3)
+
     c.audit = a = ConfigDict()
     a.noises = 4  # per level
+    a.ratio_levels = 10  # that the training-free log ratio asks the models at
+    a.scales = (0.5, 1.0, 2.0)  # the base is steered at
     a.shown = 16  # images in each grid
+    a.gallery = 240  # on the page
     a.resamples = 500
 
     if switches["task"] == "sd":
@@ -131,6 +139,7 @@ def get_config(argument: str = "digits") -> ConfigDict:
     elif switches["preset"] == "smoke":
         d.width = w.width = 64
         d.base.steps = d.aligned.steps = c.start.steps = w.steps = 200
+        c.classifier.steps = c.judge.steps = 20
         d.num_steps = r.levels = 10
         d.requests, r.shard, r.batch_size = 64, 16, 16
         d.base.batch_size = d.aligned.batch_size = c.start.batch_size = w.batch_size = 32

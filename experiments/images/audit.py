@@ -1,6 +1,5 @@
 """What a reward says of two image models: measured on requests no stage has seen."""
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -8,51 +7,17 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from configs.common import ConfigDict
 from diffreward import data as d
 from diffreward import measures
-from diffreward.diffusion import ddim_levels
 from diffreward.learn import RecordedState
-from diffreward.reward import level_values
+from diffreward.reward import SCORE
 from diffreward.types import Params
+from experiments.images import content, scorers, steering
 from experiments.images import records as image_records
 from experiments.images.build import Run
+from experiments.images.judge import Judge, make_judge
 from experiments.images.pair import Audience, ImagePair
-
-CHUNK = 64
-
-
-Profile = Callable[[np.ndarray, tuple[Array, ...]], np.ndarray]
-"""Maps clean samples (count, *shape) and their contexts to rewards (count, levels)."""
-
-
-def make_profile(run: Run, params: Params) -> Profile:
-    """Rewards of noised samples, per recorded noise level.
-
-    Every sample meets the same noises, so that their influence cancels between samples.
-    """
-    schedule, levels = run.pair.schedule, chain_levels(run.config, run.pair)
-    size = (len(levels), run.config.audit.noises, *run.pair.shape)
-    eps = jax.random.normal(jax.random.key(run.config.seed + 1), size)
-
-    def value(x_0: Array, context: tuple[Array, ...]) -> Array:
-        rho = run.reward.reward_fn(params, *context)
-        # One level at a time: networks of images are large.
-        at = lambda row: level_values(rho, schedule, x_0, *row).mean()
-        return jax.lax.map(at, (jnp.asarray(levels), eps))
-
-    batched = jax.jit(jax.vmap(value))
-
-    def profile(x_0: np.ndarray, context: tuple[Array, ...]) -> np.ndarray:
-        return d.map_batches(batched, CHUNK, x_0, context)
-
-    return profile
-
-
-def chain_levels(config: ConfigDict, pair: ImagePair) -> np.ndarray:
-    """Noise levels that were recorded, least noise first: no other is trained."""
-    levels = ddim_levels(pair.schedule.num_steps, config.records.levels)
-    return np.ascontiguousarray(levels[::-1]).astype(np.int32)
+from experiments.images.scorers import CHUNK, Profile, chain_levels
 
 
 def held_out_fvu(run: Run, params: Params, records: Any) -> np.ndarray:
@@ -86,7 +51,7 @@ def evaluate(run: Run, params: Params) -> tuple[dict[str, Any], dict[str, np.nda
     records = image_records.load(run.shards["test"])
     x_0, is_expert = records["x_0"], records["follows_expert"]
     request = records["request"]
-    profile = make_profile(run, params)
+    profile = scorers.reward_profile(run, params)
     context = pair.contexts(request)[:1] if config.rewards.prompt else ()
     by_level = profile(x_0, context)
     rewards = by_level.mean(1)
@@ -124,7 +89,36 @@ def evaluate(run: Run, params: Params) -> tuple[dict[str, Any], dict[str, np.nda
     if pair.audience is not None and not config.rewards.prompt:
         found, more = of_audience(pair.audience, profile, config.audit.resamples)
         result["audience"], arrays = found, arrays | more
+    known = content.groups(run, records)
+    if known:
+        result["content"] = content.evaluate(
+            scores(run, profile), known, config.audit.resamples
+        )
+    if pair.judged is not None:
+        judge = make_judge(run, pair.judged)
+        result["judge"] = judge_itself(judge, pair.audience)
+        steered = config.rewards.preset == SCORE.name  # its scale 1 is the difference
+        rows, samples = steering.evaluate(run, params, records, judge, steered=steered)
+        result["steering"], arrays = rows, arrays | samples
     return result, arrays
+
+
+def scores(run: Run, profile: Profile) -> dict[str, Profile]:
+    """The reward and its rivals, by name."""
+    found = {"reward": profile, "classifier of samples": scorers.classifier_profile(run)}
+    ratio = scorers.ratio_profile(run)
+    return found if ratio is None else found | {"log ratio, training-free": ratio}
+
+
+def judge_itself(judge: Judge, audience: Audience | None) -> dict[str, Any]:
+    """How often the judge is right about pictures that it has not seen."""
+    if audience is None:
+        return {}
+    found = judge(audience.images)
+    accuracy = measures.balanced_accuracy(
+        found[~audience.preferred], found[audience.preferred], threshold=0.0
+    )
+    return {"balanced_accuracy": list(accuracy), "pictures": len(found)}
 
 
 def spread(values: np.ndarray) -> dict[str, Any]:

@@ -79,7 +79,9 @@ def check(config: ConfigDict) -> None:
     choose("records.dtype", config.records.dtype, ("float32", "float16"))
     counts = {"levels": 1, "shard": 1, "batch_size": 1, "refresh": 1, "resident": 0}
     limits.at_least(config.records, "records", **counts)
-    limits.at_least(config.audit, "audit", noises=1, shown=1, resamples=1)
+    least = {"noises": 1, "shown": 1, "resamples": 1, "ratio_levels": 2, "gallery": 2}
+    limits.at_least(config.audit, "audit", **least)
+    limits.check_scales(config.audit.scales, "audit.scales")
     source, network = PAIRS[config.task], NETWORKS[config.rewards.network]
     if config.rewards.network == "residual":
         if not source.has_energy:
@@ -101,7 +103,8 @@ def check(config: ConfigDict) -> None:
             "rewards.steps and rewards.epochs are both 0; set one of them, or the reward "
             "is not trained"
         )
-    limits.check_training(with_steps(config, 1), "rewards", "start")
+    trained = ("rewards", "start", "classifier", "judge")
+    limits.check_training(with_steps(config, 1), *trained)
     limits.at_least(config.rewards, "rewards", dim=1, **limits.NETWORK)
     limits.check_sizes(config.rewards, "rewards", "widths", "mults")
     source.check(config)

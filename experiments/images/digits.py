@@ -74,7 +74,6 @@ def make_pair(config: ConfigDict, workdir: Path) -> image_pairs.ImagePair:
     base = train(config, workdir / "base", model, sets, section.base, None)
     kept = {name: keep(config, images) for name, images in sets.items()}
     aligned = train(config, workdir / "aligned", model, kept, section.aligned, base)
-    test = sets["test"]
 
     def models(params: Params, context: Any) -> tuple[EpsFn, EpsFn]:
         del context
@@ -89,13 +88,18 @@ def make_pair(config: ConfigDict, workdir: Path) -> image_pairs.ImagePair:
         prompts=image_pairs.numbered(section.requests),
         contexts=image_pairs.no_context,
         decode=image_pairs.grey,
-        audience=image_pairs.Audience(
-            test.images, test.labels, ~np.isin(test.labels, list(section.removed))
-        ),
+        audience=known(config, sets["test"]),
+        judged=known(config, sets["train"]),
         energy=image_pairs.BaseEnergy(
             energy_net(model), base if section.conservative else None
         ),
     )
+
+
+def known(config: ConfigDict, digits: d.LabelledImages) -> image_pairs.Audience:
+    """Digits, of which the removed classes are what the aligned model avoids."""
+    avoided = np.isin(digits.labels, list(config.digits.removed))
+    return image_pairs.Audience(digits.images, digits.labels, ~avoided)
 
 
 def keep(config: ConfigDict, digits: d.LabelledImages) -> d.LabelledImages:

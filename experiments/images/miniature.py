@@ -37,6 +37,7 @@ from experiments.images.latent_training import (
     train_vae,
 )
 from experiments.images.scenes import SIDE, Scenes, caption, draw_scene, draw_scenes
+from experiments.images.stable_diffusion import CLASSES, JUDGED, PICTURES
 from experiments.images.vocabulary import learn_vocabulary
 
 FRACTIONS = (0.8, 0.05, 0.15)
@@ -109,7 +110,7 @@ def main(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     asked = (config, workdir, models, base, aligned, empty)
     unet, change = (train_aligned(*asked, low_rank=low) for low in (False, True))
     params = Trained({**vae, **base}, unet, change)
-    result = write(config, workdir, models, params, scaling, scenes["test"])
+    result = write(config, workdir, models, params, scaling, scenes)
     say(f"report: {workdir / 'report.md'} ({time.time() - began:.0f} s in this call)")
     return result
 
@@ -208,9 +209,12 @@ def write(
     models: Models,
     params: Trained,
     scaling: float,
-    held_out: Scenes,
+    scenes: dict[str, Scenes],
 ) -> dict[str, Any]:
-    """The folders, and beside them prompts and pictures that no training has seen."""
+    """The folders, and beside them prompts and pictures of known kind.
+
+    Pictures of the audit no training has seen; those of its judge are of training.
+    """
     m, stage, tokens = config.miniature, workdir / "written", workdir / "tokenizer"
     inputs = {
         n: report.stage_digest(workdir / n) for n in ("vae", "denoiser", "aligned", "lora")
@@ -235,13 +239,9 @@ def write(
         save_pipeline(workdir / "pipeline-aligned", tuned, replace=True)
         save_lora(workdir / "lora.safetensors", params.change)
         files.write_text(workdir / "prompts.csv", prompts(config))
-        names = np.array(NAMES)[held_out.animals]
-        arrays = {
-            "pictures": held_out.pictures,
-            "labels": held_out.animals,
-            "preferred": names != m.unsafe,
-        }
-        d.write_arrays(workdir / "pictures.npz", arrays)
+        for name, found in {PICTURES: scenes["test"], JUDGED: scenes["train"]}.items():
+            write_pictures(workdir / name, found, m)
+        report.write_json(workdir / CLASSES, NAMES)
         report.close_stage(stage, {"scaling_factor": scaling})
     result = {
         "unsafe": m.unsafe,
@@ -251,6 +251,18 @@ def write(
     report.write_json(workdir / "report.json", result)
     report.write_report(workdir, page(config, result))
     return result
+
+
+def write_pictures(path: Path, scenes: Scenes, section: ConfigDict) -> None:
+    """Scenes, as many as are held out, and whether they are safe."""
+    count = min(len(scenes.pictures), 4 * section.held_out)
+    kinds = scenes.animals[:count]
+    arrays = {
+        "pictures": scenes.pictures[:count],
+        "labels": kinds,
+        "preferred": kinds != NAMES.index(section.unsafe),
+    }
+    d.write_arrays(path, arrays)
 
 
 def _count(params: Params) -> int:

@@ -1,60 +1,89 @@
 """The audit as a page: numbers, distributions, and the pictures behind them."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from diffreward import report
-from diffreward.report import figures
+from diffreward.report import Gallery, Picture
 from diffreward.text import markdown_code, markdown_text
+from experiments.images import drawings
 from experiments.images.build import Run
+from experiments.images.drawings import Decode, units
 from experiments.images.pair import ImagePair
-
-Decode = Callable[[np.ndarray], np.ndarray]
-
-
-class Units(NamedTuple):
-    """What a reward is measured in, by axes and in the text."""
-
-    axis: str
-    sentence: str
-
-
-UNITS = {
-    "score": Units("nats", "In nats, up to a constant."),
-    "paper": Units(
-        "units of standardised latents",
-        "In units of standardised latents, up to a constant per level.",
-    ),
-}
-UNNAMED = Units("units of its own", "In units of its own, up to a constant per level.")
-"""Of any other objective."""
-
-Row = tuple[str, np.ndarray, np.ndarray | None]
-"""Name, latents, and the rewards to write above them."""
+from experiments.images.scorers import CHUNK
 
 
 def write(run: Run, result: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
-    """Writes ``report.md`` and its figures."""
-    folder, decode = run.workdir / "figures", run.pair.decode
-    draw_distributions(folder / "rewards.png", result, arrays)
-    draw_levels(folder / "levels.png", result)
-    shown = run.config.audit.shown
-    draw_extremes(folder / "samples.png", arrays, decode, shown)
+    """Writes ``report.md``, its figures, and the page that people open."""
     lines = [*head(result), *level_text(), *slice_text(result), *sample_text(result)]
-    lines += cut_text(run.pair)
     if "audience" in result:
-        draw_audience(folder / "held_out.png", arrays, decode, shown)
         lines += audience_text(result["audience"])
+    lines += [*content_text(result), *steering_text(result), *cut_text(run.pair)]
+    lines += trust_text(result)
     lines += ["Settings stand in `*/config.json`, numbers in `report.json`.", ""]
-    report.write_report(run.workdir, "\n".join(lines))
+    draw(run.workdir / "figures", run, result, arrays)
+    report.write_report(run.workdir, "\n".join(lines), gallery(run, arrays))
 
 
-def units(result: dict[str, Any]) -> Units:
-    """Units of the reward that was audited."""
-    return UNITS.get(result["preset"], UNNAMED)
+def draw(
+    folder: Path, run: Run, result: dict[str, Any], arrays: dict[str, np.ndarray]
+) -> None:
+    """The pictures that the text shows."""
+    shown, decode = run.config.audit.shown, run.pair.decode
+    drawings.draw_distributions(folder / "rewards.png", result, arrays)
+    drawings.draw_levels(folder / "levels.png", result)
+    drawings.draw_extremes(folder / "samples.png", arrays, decode, shown)
+    if "audience" in result:
+        drawings.draw_audience(folder / "held_out.png", arrays, decode, shown)
+    if "steering" in result:
+        names = [r["name"] for r in result["steering"]]
+        found = {n: arrays[f"steered {n}"] for n in names}
+        asked = run.pair.avoided
+        order = np.unique(arrays["request"])
+        first = np.arange(len(order)) if asked is None else np.argsort(~asked[order])
+        drawings.draw_steered(folder / "steering.png", found, first[:shown], decode)
+
+
+def gallery(run: Run, arrays: dict[str, np.ndarray]) -> Gallery:
+    """The highest and the lowest of every kind of sample, with their prompts."""
+    rewards, request = arrays["rewards"], arrays["request"]
+    model = np.where(arrays["is_expert"], "expert", "base")
+    prompts, columns = run.pair.prompts, kinds(run.pair)
+    facts = [
+        {"model": str(m), **{n: cells[int(i)] for n, cells in columns.items()}}
+        for m, i in zip(model, request, strict=True)
+    ]
+    own = run.config.audit.gallery
+    groups: dict[tuple[str, ...], list[int]] = {}
+    for i in np.argsort(-rewards, kind="stable"):
+        groups.setdefault(tuple(facts[i].values()), []).append(int(i))
+    each = max(1, own // (2 * len(groups)))
+    ends = ({*rows[:each], *rows[-each:]} for rows in groups.values())
+    chosen = sorted({i for rows in ends for i in rows})[:own]
+    shown = decoded(run.pair.decode, arrays["x_0"][chosen])
+    return Gallery(
+        "Samples, by reward",
+        f"The highest and the lowest of every kind, {len(chosen)} of {len(rewards)}. A "
+        "filter stays in the address, so that a selection can be sent to somebody.",
+        [
+            Picture(image, prompts.text[int(request[i])], float(rewards[i]), facts[i])
+            for i, image in zip(chosen, shown, strict=True)
+        ],
+    )
+
+
+def kinds(pair: ImagePair) -> dict[str, list[str]]:
+    """Columns of the prompts with few different values, whole."""
+    few = lambda cells: 1 < len(set(cells)) <= 12 and len(set(cells)) < len(cells)
+    return {n: cells for n, cells in pair.prompts.columns.items() if few(cells)}
+
+
+def decoded(decode: Decode, latents: np.ndarray) -> list[np.ndarray]:
+    """Pictures of latents, some at a time."""
+    parts = [decode(latents[i : i + CHUNK]) for i in range(0, len(latents), CHUNK)]
+    return [picture for part in parts for picture in part]
 
 
 def auroc(found: dict[str, Any]) -> str:
@@ -152,6 +181,90 @@ def cut_text(pair: ImagePair) -> list[str]:
     ]
 
 
+def content_text(result: dict[str, Any]) -> list[str]:
+    """What the reward knows of what is avoided, beside its rivals."""
+    found = result.get("content")
+    if not found:
+        return []
+    header = ["kept above avoided", "kept", "avoided", *found["scores"]]
+    rows = [
+        [
+            row["name"],
+            str(row["preferred"]),
+            str(row["avoided"]),
+            *(report.interval(row[name], ".3f") for name in found["scores"]),
+        ]
+        for row in found["groups"]
+    ]
+    return [
+        "## Does it know what the expert avoids?",
+        "",
+        "AUROC of what the expert is meant to keep against what it is meant to avoid, by",
+        "the reward and by what is simpler: a classifier of both models' samples, and the",
+        "two models' denoising errors with nothing trained. No score has seen a kind.",
+        "",
+        report.markdown(header, rows),
+        "",
+    ]
+
+
+def steering_text(result: dict[str, Any]) -> list[str]:
+    """How much of what is avoided is drawn, and at which cost."""
+    rows = result.get("steering")
+    if not rows:
+        return []
+    columns = [n for n in rows[0] if n not in ("name", "requests")]
+    table = [
+        [row["name"], *(report.interval(row[n], ".3f") for n in columns)] for row in rows
+    ]
+    own = result["judge"]
+    judged = (
+        f"Its balanced accuracy on {own['pictures']} real pictures it has not seen is "
+        f"{report.interval(own['balanced_accuracy'], '.3f')}."
+        if own
+        else "It was not tested."
+    )
+    return [
+        "## What is drawn, and what steering changes",
+        "",
+        "Shares of samples in which a judge sees what is to be avoided, on the same",
+        "requests and noises. The judge is a classifier of real pictures that knows no",
+        f"model. {judged} *reward x 1* adds the reward's gradient to the base at scale 1.",
+        "Kernel distance, precision and recall compare samples that were not asked to",
+        "show what is avoided with real pictures: recall is variety.",
+        "",
+        report.markdown(["model", *columns], table),
+        "",
+        "![steering](figures/steering.png)",
+        "",
+    ]
+
+
+def trust_text(result: dict[str, Any]) -> list[str]:
+    """What the numbers above cannot say."""
+    near, among = (result["nearest"][n]["mean"] for n in ("to_training", "among_training"))
+    lost = float(np.mean(result["fvu"]))
+    points = [
+        f"It leaves {lost:.0%} of the models' difference unexplained, on states that no "
+        "training has seen. What it says of a single sample can be that far off.",
+        f"One pair, one seed, {result['requests']} requests. Intervals resample requests "
+        "or pictures, not the training of the models or of the reward.",
+        f"Samples lie {near / among:.2f} times as far from what was trained on as that "
+        "does from itself; well above 1, the reward is asked about the unknown.",
+        "It is the difference of two models, not a judgement: what both draw, or both "
+        "avoid, it does not see.",
+    ]
+    best = result.get("content", {}).get("groups", [])
+    points += [
+        f"On {markdown_text(row['name'])} {rival} does better "
+        f"({row[rival][0]:.3f} against {row['reward'][0]:.3f})."
+        for row in best
+        for rival in result["content"]["scores"]
+        if row[rival][0] > row["reward"][0]
+    ]
+    return ["## How far to trust this", "", *(f"- {point}" for point in points), ""]
+
+
 def audience_text(found: dict[str, Any]) -> list[str]:
     """Held-out images in two known groups."""
     rows = [
@@ -174,98 +287,3 @@ def audience_text(found: dict[str, Any]) -> list[str]:
         "![held out](figures/held_out.png)",
         "",
     ]
-
-
-def draw_distributions(
-    path: Path, result: dict[str, Any], arrays: dict[str, np.ndarray]
-) -> None:
-    """Histograms of both models' samples."""
-    rewards, is_expert = arrays["rewards"], arrays["is_expert"]
-    low, high = np.percentile(rewards, [0.5, 99.5])
-    bins = np.linspace(low, high, 41)
-    fig, (ax,) = figures.grid_of(1, 1, size=4.2)
-    for mask, colour, name in (
-        (~is_expert, figures.BASE, "base"),
-        (is_expert, figures.EXPERT, "expert"),
-    ):
-        inside = np.clip(rewards[mask], low, high)
-        ax.hist(inside, bins, color=colour, alpha=0.6, label=name, density=True)
-    axis = units(result).axis
-    ax.set(xlabel=f"reward ({axis}, outer half percent at the ends)", ylabel="density")
-    ax.set_title(f"AUROC {report.interval(result['auroc'])}", fontsize=9)
-    ax.legend(fontsize=8)
-    figures.save(fig, path)
-
-
-def draw_levels(path: Path, result: dict[str, Any]) -> None:
-    """AUROC and unexplained variance per noise level."""
-    fig, (left, right) = figures.grid_of(2, 2, size=3.6)
-    levels = result["levels"]
-    left.plot(levels, result["auroc_by_level"], label="expert against base samples")
-    if "audience" in result:
-        found = result["audience"]["auroc_by_level"]
-        left.plot(levels, found, label="held-out images, noised")
-    left.axhline(0.5, color="0.6", lw=0.8)
-    left.set(xlabel="noise level t", ylabel="AUROC", ylim=(0.4, 1.02))
-    left.legend(fontsize=7)
-    right.plot(levels, result["fvu"])
-    right.set(xlabel="noise level t", ylabel="variance unexplained", ylim=(0, None))
-    for ax in (left, right):
-        ax.grid(alpha=0.3)
-    figures.save(fig, path)
-
-
-def draw_extremes(
-    path: Path, arrays: dict[str, np.ndarray], decode: Decode, shown: int
-) -> None:
-    """Highest and lowest rewards, each with the nearest training sample below."""
-    order = np.argsort(-arrays["rewards"], kind="stable")
-    best, worst = order[:shown], order[::-1][:shown]
-    x_0, near = arrays["x_0"], arrays["nearest"]
-    rows: list[Row] = [
-        ("highest", x_0[best], arrays["rewards"][best]),
-        ("nearest seen", near[best], None),
-        ("lowest", x_0[worst], arrays["rewards"][worst]),
-        ("nearest seen", near[worst], None),
-    ]
-    draw_rows(path, rows, decode)
-
-
-def draw_audience(
-    path: Path, arrays: dict[str, np.ndarray], decode: Decode, shown: int
-) -> None:
-    """Held-out images with the highest and the lowest reward."""
-    rewards, images = arrays["audience_rewards"], arrays["audience_images"]
-    order = np.argsort(-rewards, kind="stable")
-    best, worst = order[:shown], order[::-1][:shown]
-    rows: list[Row] = [
-        ("highest", images[best], rewards[best]),
-        ("lowest", images[worst], rewards[worst]),
-    ]
-    draw_rows(path, rows, decode)
-
-
-def draw_rows(path: Path, rows: list[Row], decode: Decode) -> None:
-    """One row of pictures per entry, rewards above them."""
-    columns = max(len(x) for _, x, _ in rows)
-    fig, axes = figures.grid_of(columns * len(rows), columns, size=0.85)
-    for ax in axes:
-        ax.axis("off")
-    for r, (name, latents, values) in enumerate(rows):
-        for c, picture in enumerate(decode(latents)):
-            ax = axes[r * columns + c]
-            grey = picture.shape[-1] == 1
-            ax.imshow(picture[..., 0] if grey else picture, cmap="gray", vmin=0, vmax=1)
-            if values is not None:
-                ax.set_title(f"{values[c]:.1f}", fontsize=6)
-        axes[r * columns].text(
-            -0.15,
-            0.5,
-            name,
-            rotation=90,
-            va="center",
-            ha="right",
-            fontsize=7,
-            transform=axes[r * columns].transAxes,
-        )
-    figures.save(fig, path)

@@ -51,6 +51,12 @@ class ImagePair(NamedTuple):
     decode: Callable[[np.ndarray], np.ndarray]
     """Maps latents to pictures (count, height, width, 1 or 3) in [0, 1]."""
     audience: Audience | None = None
+    judged: Audience | None = None
+    """Other pictures of the audience's kinds, which a judge of pictures learns from."""
+    avoided: np.ndarray | None = None
+    """Of every request, whether it asks for what the expert is meant to avoid."""
+    empty: Callable[[], tuple[Array, ...]] | None = None
+    """Contexts of the empty request, one row, for models that take any."""
     cut: Sequence[int] = ()
     """Requests whose prompts are longer than what the encoder reads of them."""
     energy: BaseEnergy | None = None

@@ -12,13 +12,14 @@ from jax import Array
 
 from configs.common import ConfigDict, choose
 from diffreward import data as d
-from diffreward import report
+from diffreward import files, report
 from diffreward.diffusion import (
     SAFETY_CONCEPT,
     SAFETY_PRESETS,
     Remembering,
     guided_prediction,
     initial_memory,
+    safe_eps,
     safe_step,
     to_eps,
 )
@@ -39,6 +40,12 @@ DECODED = 8
 """Latents decoded, and pictures encoded, at once."""
 PICTURES = "pictures.npz"
 """Beside the prompts: pictures of known kind, for the audit."""
+JUDGED = "judged.npz"
+"""Beside them: others of the same kinds, which a judge of pictures learns from."""
+CLASSES = "classes.json"
+"""Beside them, if labels are numbers: what each stands for."""
+AVOIDED = "unsafe"
+"""Column of the prompts, if they have it: whether one asks for what is to be avoided."""
 
 
 def check(config: ConfigDict) -> None:
@@ -84,10 +91,17 @@ def make_pair(config: ConfigDict, workdir: Path) -> image_pairs.ImagePair:
         prompts = d.read_prompts(
             paths["sd.prompts"], column=section.column, limit=section.requests
         )
-        beside, audience = paths["sd.prompts"].with_name(PICTURES), None
-        if beside.exists():
-            paths[PICTURES] = beside
-            audience = read_audience(beside, base)
+        beside = {n: paths["sd.prompts"].with_name(n) for n in (PICTURES, JUDGED)}
+        beside[CLASSES] = paths["sd.prompts"].with_name(CLASSES)
+        paths |= {name: path for name, path in beside.items() if path.exists()}
+        names = read_classes(paths[CLASSES]) if CLASSES in paths else None
+        known = {
+            n: read_audience(paths[n], base, names)
+            for n in (PICTURES, JUDGED)
+            if n in paths
+        }
+        named = section.avoided or (AVOIDED if AVOIDED in prompts.columns else "")
+        avoided = d.read_flags(prompts, named) if named else None
     # What was read is what the stages belong to, wherever it lies.
     places = ("remat", "folder", "expert_folder", "lora", "prompts")
     settings = {k: v for k, v in section.to_dict().items() if k not in places}
@@ -98,10 +112,26 @@ def make_pair(config: ConfigDict, workdir: Path) -> image_pairs.ImagePair:
     if not done:
         read = {name: str(path) for name, path in paths.items()}
         report.close_stage(folder, {"prompts": len(prompts.text), "read": read})
-    return build(section, base, expert, prompts, audience)
+    pair = build(section, base, expert, prompts)
+    audience, judged = known.get(PICTURES), known.get(JUDGED)
+    return pair._replace(audience=audience, judged=judged, avoided=avoided)
 
 
-def read_audience(path: Path, model: StableDiffusion) -> image_pairs.Audience:
+def read_classes(path: Path) -> list[str]:
+    """Names of the kinds of pictures, in the order of their numbers.
+
+    Raises:
+        ValueError: naming the file, if it holds anything else.
+    """
+    names = files.read_json(path)
+    if not isinstance(names, list) or not all(isinstance(n, str) for n in names):
+        raise ValueError(f"{path} must be a list of names")
+    return names
+
+
+def read_audience(
+    path: Path, model: StableDiffusion, names: Sequence[str] | None = None
+) -> image_pairs.Audience:
     """Pictures of people's own, as latents of the model.
 
     It has ``pictures`` (count, height, width, 3), bytes; ``labels``; and ``preferred``,
@@ -128,6 +158,11 @@ def read_audience(path: Path, model: StableDiffusion) -> image_pairs.Audience:
         or good.all() == good.any()
     ):
         raise ValueError(f"{path}: preferred must be true for some pictures, not for all")
+    labels = arrays["labels"]
+    if names is not None:
+        if labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() >= len(names):
+            raise ValueError(f"{path}: labels must be numbers of {len(names)} names")
+        labels = np.array(names)[labels]
     network, params = model.encoder
     one = lambda x: network.apply(params, x.astype(jnp.float32) / 127.5 - 1)[0]
     encode = jax.jit(jax.vmap(one))
@@ -136,7 +171,7 @@ def read_audience(path: Path, model: StableDiffusion) -> image_pairs.Audience:
         for i in range(0, len(pictures), DECODED)
     ]
     latents = model.scaling_factor * np.concatenate(parts)
-    return image_pairs.Audience(latents, arrays["labels"], good)
+    return image_pairs.Audience(latents, labels, good)
 
 
 def build(
@@ -144,7 +179,6 @@ def build(
     base: StableDiffusion,
     expert: StableDiffusion,
     prompts: d.Prompts,
-    audience: image_pairs.Audience | None = None,
 ) -> image_pairs.ImagePair:
     """The pair of ``section.pair``."""
     encode = make_prompt_encoder(base)
@@ -166,13 +200,16 @@ def build(
             own = [params["expert_empty"], theirs]
             return free, guided_by(other, own, section.scale)
         three = lambda x, t: tuple(run(x, t, [*ways, params["concept"]]))
-        step = safe_step(three, SAFETY_PRESETS[section.safety], section.scale)
-        return free, Remembering(step, initial_memory(base.latent_shape))
+        safe = three, SAFETY_PRESETS[section.safety], section.scale
+        memory = initial_memory(base.latent_shape)
+        return free, Remembering(safe_step(*safe), memory, safe_eps(*safe))
 
-    def contexts(indices: Sequence[int] | np.ndarray) -> tuple[Array, ...]:
-        texts = [prompts.text[int(i)] for i in indices]
+    def of_texts(texts: Sequence[str]) -> tuple[Array, ...]:
         # An adapted model may read prompts in its own way.
         return (encode(texts), *((encode_expert(texts),) if two else ()))
+
+    def contexts(indices: Sequence[int] | np.ndarray) -> tuple[Array, ...]:
+        return of_texts([prompts.text[int(i)] for i in indices])
 
     cut = base.too_long(prompts.text)
     if cut:
@@ -192,7 +229,7 @@ def build(
         prompts=prompts,
         contexts=contexts,
         decode=make_decode(base),
-        audience=audience,
+        empty=lambda: of_texts([""]),
         cut=cut,
     )
 

@@ -70,7 +70,7 @@ from diffreward.data.policies import (
     load_policy,
     save_policy,
 )
-from diffreward.data.prompts import Prompts, read_prompts, slices
+from diffreward.data.prompts import FLAGS, Prompts, read_flags, read_prompts, slices
 from diffreward.data.registry import (
     D4RLDataset,
     check_task,
@@ -94,6 +94,7 @@ from diffreward.data.windows import (
 )
 
 __all__ = [
+    "FLAGS",
     "CLEARANCE",
     "GOAL_RADIUS",
     "LOCOMOTION",
@@ -156,6 +157,7 @@ __all__ = [
     "pd_action",
     "plan_route",
     "read_hdf5",
+    "read_flags",
     "read_index",
     "read_prompts",
     "read_shard",

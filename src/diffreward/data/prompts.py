@@ -15,6 +15,8 @@ from diffreward.files import SMALL, File, FileValueError, reading
 csv.field_size_limit(SMALL)
 
 TEXT = "prompt"
+FLAGS = {"yes", "no"}
+"""Cells of a column that says whether something holds of a prompt."""
 
 
 class Prompts(NamedTuple):
@@ -55,6 +57,24 @@ def read_prompts(path: str | Path, *, column: str = TEXT, limit: int = 0) -> Pro
     names = [n for n in dict.fromkeys(n for row in rows for n in row) if n != column]
     columns = {n: [_cell(row.get(n)) for row in rows] for n in names}
     return Prompts([row[column] for row in rows], columns)
+
+
+def read_flags(prompts: Prompts, column: str) -> np.ndarray:
+    """Whether a column of yes and no says so, (prompts,).
+
+    Raises:
+        ValueError: if there is no such column, or a cell of it says anything else.
+    """
+    if column not in prompts.columns:
+        names = ", ".join(map(repr, prompts.columns)) or "none"
+        raise ValueError(f"the prompts have no column {column!r}; their columns: {names}")
+    cells = prompts.columns[column]
+    for i, cell in enumerate(cells):
+        if cell not in FLAGS:
+            raise ValueError(
+                f"prompts: entry {i + 1}, column {column!r}: {cell!r} is neither yes nor no"
+            )
+    return np.array([cell == "yes" for cell in cells])
 
 
 def _is_text(text: str) -> bool:

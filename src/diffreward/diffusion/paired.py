@@ -21,6 +21,8 @@ class Remembering(NamedTuple):
     """Maps (x_t, t, memory) to (eps, memory)."""
     memory: Any
     """Before the first step."""
+    alone: EpsFn | None = None
+    """The same outside a chain, of (x_t, t), if there is such a thing."""
 
 
 class PairedChain(NamedTuple):

@@ -76,6 +76,7 @@ from diffreward.measures.steering import (
     return_at_kl,
 )
 from diffreward.measures.survival import steps_to_failure, survival
+from diffreward.measures.variety import halves, kernel_distance, precision_recall
 from diffreward.weights import effective_sample_size
 
 __all__ = [
@@ -136,8 +137,11 @@ __all__ = [
     "val_canonical_table",
     "value_map",
     "visits",
+    "halves",
+    "kernel_distance",
     "mean_draws",
     "percentiles",
+    "precision_recall",
     "steps_to_failure",
     "survival",
 ]
