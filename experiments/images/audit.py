@@ -52,8 +52,7 @@ def evaluate(run: Run, params: Params) -> tuple[dict[str, Any], dict[str, np.nda
     x_0, is_expert = records["x_0"], records["follows_expert"]
     request = records["request"]
     profile = scorers.reward_profile(run, params)
-    context = pair.contexts(request)[:1] if config.rewards.prompt else ()
-    by_level = profile(x_0, context)
+    by_level = profile(x_0, pair.contexts(request) if config.rewards.prompt else ())
     rewards = by_level.mean(1)
     interval = lambda positive, negative: list(
         measures.auroc(positive, negative, resamples=config.audit.resamples)

@@ -10,7 +10,7 @@ from jax import Array
 from diffreward import data as d
 from diffreward import measures
 from experiments.images.build import Run
-from experiments.images.scorers import Profile
+from experiments.images.scorers import CHUNK, Profile
 
 
 class Group(NamedTuple):
@@ -38,7 +38,8 @@ def groups(run: Run, records: Mapping[str, np.ndarray]) -> list[Group]:
 
         def add(name: str, here: np.ndarray) -> None:
             if here.any() and 0 < good[here].sum() < here.sum():
-                contexts = pair.contexts(request[here])
+                # Some at a time: encoders of text are large.
+                contexts = d.map_batches(pair.contexts, CHUNK, request[here])
                 found.append(Group(name, x_0[here], good[here], contexts))
 
         add("samples of the base", np.ones(len(request), bool))

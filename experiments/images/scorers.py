@@ -38,8 +38,9 @@ def chain_levels(config: ConfigDict, pair: ImagePair) -> np.ndarray:
 
 
 def reward_profile(run: Run, params: Params) -> Profile:
-    """The learned reward, at every recorded level."""
-    return _noised(run, lambda context: run.reward.reward_fn(params, *context))
+    """The learned reward, at every recorded level; it reads what it was trained with."""
+    count = 1 if run.config.rewards.prompt else 0
+    return _noised(run, lambda context: run.reward.reward_fn(params, *context[:count]))
 
 
 def classifier_profile(run: Run) -> Profile:

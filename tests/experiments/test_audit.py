@@ -150,6 +150,34 @@ def test_scores_are_told_apart_where_kinds_are_known(run):
     assert result["by_level"] == {"real pictures/a": [1.0], "real pictures/b": [0.0]}
 
 
+@pytest.mark.parametrize("reads", [False, True])
+def test_a_reward_is_given_the_part_of_a_context_that_it_reads(run, reads):
+    """Both models' encodings of a prompt are there; a reward reads the base's, or none."""
+    told = []
+
+    class Watched(Exact):
+        def reward_fn(self, params, *context):
+            told.append([c.shape for c in context])
+            return super().reward_fn(params)
+
+    rows = np.arange(4.0)
+    context = lambda i: (jnp.asarray(rows[i])[:, None] * jnp.ones(3), jnp.ones((len(i), 5)))
+    audience = Audience(samples(BASE, 4), rows, rows > 1)
+    pair = run.pair._replace(
+        contexts=lambda i: context(np.asarray(i) % 4),
+        empty=lambda: context(np.array([0])),
+        audience=audience,
+    )
+    with run.config.unlocked():
+        run.config.rewards.prompt = reads
+    own = run._replace(pair=pair, reward=Watched(None, SCHEDULE, SCORE))
+    groups = content.groups(own, image_records.load(run.shards["test"]))
+    scores = {"reward": scorers.reward_profile(own, None)}
+    content.evaluate(scores, groups, 10)
+    assert {tuple(map(tuple, shapes)) for shapes in told} == {((3,),) if reads else ()}
+    assert [len(group.context[1]) for group in groups] == [len(g.x_0) for g in groups]
+
+
 def test_the_judge_knows_what_is_avoided(run):
     rng = np.random.default_rng(0)
     x = rng.normal(size=(60, 2)).astype(np.float32)
