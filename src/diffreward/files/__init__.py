@@ -19,7 +19,15 @@ from diffreward.files.folders import MARK, claim, clear, discard, is_marked, mar
 from diffreward.files.grow import move, opened, remove
 from diffreward.files.ledger import Ledger, digest, recorded
 from diffreward.files.paths import contained, inside, user_path
-from diffreward.files.read import read_json, read_text, reading, sha256
+from diffreward.files.read import (
+    Stream,
+    beginning,
+    read_json,
+    read_text,
+    reading,
+    sha256,
+    streaming,
+)
 from diffreward.files.write import write_bytes, write_text, writing
 
 __all__ = [
@@ -32,6 +40,8 @@ __all__ = [
     "File",
     "FileValueError",
     "Ledger",
+    "Stream",
+    "beginning",
     "claim",
     "clear",
     "contained",
@@ -49,6 +59,7 @@ __all__ = [
     "recorded",
     "remove",
     "sha256",
+    "streaming",
     "user_path",
     "write_bytes",
     "write_text",

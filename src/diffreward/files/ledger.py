@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from diffreward.files.content import File, FileValueError
+from diffreward.files.content import FileValueError
 
 Ledger = dict[Path, str]
 """Digests of files by path."""
@@ -31,16 +31,16 @@ def recorded() -> Iterator[Ledger]:
         _ledgers.reset(token)
 
 
-def note(file: File) -> None:
+def note(path: Path, sha256: str) -> None:
     """Writes a file's digest into every ledger that is open.
 
     Raises:
         FileValueError: if one of them knows the file with other bytes.
     """
     for ledger in _ledgers.get():
-        if ledger.setdefault(file.path, file.sha256) != file.sha256:
+        if ledger.setdefault(path, sha256) != sha256:
             raise FileValueError(
-                f"{file.path} changed while it was in use; run the command again"
+                f"{path} changed while it was in use; run the command again"
             )
 
 

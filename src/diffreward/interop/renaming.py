@@ -5,7 +5,7 @@ number joins the name before it, and what a ``weight`` is follows from our param
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -23,7 +23,7 @@ WEIGHTS = ("kernel", "scale", "embedding")
 def rename(
     init: Callable[..., Params],
     arguments: tuple[Any, ...],
-    tensors: Mapping[str, np.ndarray],
+    tensors: dict[str, np.ndarray],
     where: str,
     *,
     dtype: Any = jnp.float32,
@@ -33,7 +33,7 @@ def rename(
     Args:
         init: of the module; only shapes are computed.
         arguments: what it is called with, after the key.
-        tensors: by foreign name, without any prefix.
+        tensors: by foreign name, without any prefix; taken out one by one.
         where: file or folder, for messages.
         dtype: of the parameters.
 
@@ -54,13 +54,15 @@ def rename(
     if extra := sorted(tensors.keys() - set(names.values())):
         more = f" and {len(extra) - 1} more" if len(extra) > 1 else ""
         raise FileValueError(f"{where} has the unexpected tensor {extra[0]}{more}")
-    finite(tensors.items(), where)
     flat = {}
     for ours, theirs in names.items():
-        value = _layout(np.asarray(tensors[theirs]), ours, wanted[ours].ndim)
+        # Each is let go when it is ours: no network lies in memory twice.
+        own = np.asarray(tensors.pop(theirs))
+        finite([(theirs, own)], where)
+        value = _layout(own, ours, wanted[ours].ndim)
         if value.shape != wanted[ours].shape:
             raise FileValueError(
-                f"{where}: {theirs} has shape {tensors[theirs].shape}, which does not fit "
+                f"{where}: {theirs} has shape {own.shape}, which does not fit "
                 f"the config (ours: {wanted[ours].shape})"
             )
         flat[ours] = jnp.asarray(value, dtype)

@@ -5,18 +5,16 @@ formats, in half precision (``fp16``) or before averaging (``non_ema``) beside t
 ones. ``choose`` says which is read.
 """
 
-import json
 import re
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import ml_dtypes
 import numpy as np
-from safetensors import deserialize
 
 from diffreward import files, text
+from diffreward.interop.safetensors_file import parse_safetensors
 from diffreward.interop.torch_zip import parse_torch
 
 STEMS = ("diffusion_pytorch_model", "model", "pytorch_model")
@@ -24,24 +22,6 @@ STEMS = ("diffusion_pytorch_model", "model", "pytorch_model")
 SUFFIXES = (".safetensors", ".bin", ".pt", ".pth")
 LOWER = ("fp32", "fp16", "bf16")
 """Variants that are the main weights in another precision, best first."""
-DTYPES: dict[str, Any] = {
-    "BF16": ml_dtypes.bfloat16,
-    "BOOL": np.bool_,
-    "F16": np.float16,
-    "F32": np.float32,
-    "F64": np.float64,
-    "F8_E4M3": ml_dtypes.float8_e4m3fn,
-    "F8_E5M2": ml_dtypes.float8_e5m2,
-    "I8": np.int8,
-    "I16": np.int16,
-    "I32": np.int32,
-    "I64": np.int64,
-    "U8": np.uint8,
-    "U16": np.uint16,
-    "U32": np.uint32,
-    "U64": np.uint64,
-}
-"""Types of tensors by their names in a safetensors file."""
 WRAPPERS = {
     "module",
     "_orig_mod",
@@ -106,31 +86,26 @@ def read_checkpoint(path: str | Path) -> Any:
 
 
 def _read(path: Path) -> tuple[Any, dict[str, str]]:
-    with files.reading(path) as file:
-        zipped = file.data[:4] == b"PK\x03\x04"
-        if zipped or (path.suffix != ".safetensors" and file.data[8:9] != b"{"):
+    if not _is_safetensors(path):
+        with files.reading(path) as file:
             # Says what is wrong: truncated, too old, or another kind of file.
             return parse_torch(file), {}
+    with files.streaming(path) as stream:
         try:
-            tensors = _deserialised(file.data)
+            found = parse_safetensors(stream)
+            stream.end()
         except Exception as error:
             raise files.FileValueError(
                 f"{path} is no valid safetensors file: {' '.join(str(error).split())[:200]}"
             ) from error
-        length = int.from_bytes(file.data[:8], "little")
-        header = json.loads(file.data[8 : 8 + length]).get("__metadata__") or {}
-        return tensors, header
+    return found
 
 
-def _deserialised(data: bytes) -> dict[str, np.ndarray]:
-    """Tensors of a safetensors file, of every type that NumPy can be taught.
-
-    The library's own NumPy reader of bytes does not know the short floats.
-    """
-    return {
-        name: np.frombuffer(part["data"], DTYPES[part["dtype"]]).reshape(part["shape"])
-        for name, part in deserialize(data)
-    }
+def _is_safetensors(path: Path) -> bool:
+    """By the first bytes, and by the name where they say nothing."""
+    first = files.beginning(path, 9)
+    zipped = first[:4] == b"PK\x03\x04"
+    return not zipped and (path.suffix == ".safetensors" or first[8:9] == b"{")
 
 
 def _named(path: Path) -> Weights:
