@@ -1,4 +1,4 @@
-"""Collects finished runs into one page: tables and figures of mazes and of locomotion.
+"""Collects finished runs into one page: mazes, locomotion, audits of images.
 
     python -m experiments.report runs/umaze runs/medium runs/hopper --out runs/report
 
@@ -17,6 +17,7 @@ from diffreward.cli.guard import guarded
 from diffreward.data import make_maze, read_arrays
 from diffreward.report import figures, markdown, read_json, write_report
 from diffreward.text import say
+from experiments.images import collected
 from experiments.locomotion import page as locomotion_page
 
 MAZE_COLUMNS = (
@@ -55,15 +56,20 @@ def main(argv: list[str] | None = None) -> Path:
     results = {run: read_json(run / "report.json") for run in args.runs}
     mazes = {run: r for run, r in results.items() if "maze" in r}
     tasks = [r for r in results.values() if "task" in r]
+    audits = [r for r in results.values() if "pair" in r]
     for run in results:
-        if not {"maze", "task"} & set(results[run]):
-            raise ValueError(f"{run / 'report.json'}: neither a maze nor a locomotion run")
+        if not {"maze", "task", "pair"} & set(results[run]):
+            raise ValueError(
+                f"{run / 'report.json'}: no run of mazes, locomotion or images"
+            )
     parts = []
     if mazes:
         draw(args.out / "maps.png", mazes)
         parts.append(maze_page(mazes))
     if tasks:
         parts.append(locomotion_page.collected(tasks))
+    if audits:
+        parts.append(collected.page(audits))
     write_report(args.out, "\n".join(parts))
     return args.out / "report.md"
 

@@ -11,7 +11,7 @@ from diffreward.data import Prompts, laws
 from diffreward.diffusion import Remembering, cosine
 from diffreward.learn import RewardModel
 from diffreward.reward import SCORE
-from experiments.images import content, scorers, steering
+from experiments.images import collected, content, scorers, steering
 from experiments.images import records as image_records
 from experiments.images.build import Run
 from experiments.images.judge import levels_of, make_judge
@@ -233,3 +233,25 @@ def test_flags_are_yes_and_no():
         ValueError, match="no column 'harm'; their columns: 'unsafe', 'kind'"
     ):
         d.read_flags(prompts, "harm")
+
+
+def test_audits_of_several_seeds_are_one_line():
+    def audit(pair, value):
+        triple = [value, value - 0.1, value + 0.1]
+        group = {"name": "real pictures", "reward": triple, "ratio": triple}
+        return {
+            "pair": pair,
+            "preset": "score",
+            "auroc": triple,
+            "content": {"scores": ["reward", "ratio"], "groups": [group]},
+            "steering": [{"name": "base", "requests": 9, "avoided, asked for": triple}],
+        }
+
+    text = collected.page([audit("a", 0.6), audit("a", 0.8), audit("b", 0.5)])
+    rows = [line for line in text.splitlines() if "real pictures" in line]
+    assert len(rows) == 2
+    # Student's interval of .6 and .8: .7 +- 12.71 x .1
+    assert rows[0].count("0.700 [-0.5") == 2
+    assert rows[0].startswith("| a | score | 2 |")
+    assert rows[1].count("0.500 [0.400, 0.600]") == 2  # its own
+    assert text.count("| base |") == 2

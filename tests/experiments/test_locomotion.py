@@ -121,7 +121,7 @@ def test_finished_runs_are_collected_in_one_table(run, tmp_path):
 
 def test_reports_of_unknown_runs_are_refused(tmp_path):
     (tmp_path / "report.json").write_text("{}")
-    with pytest.raises(ValueError, match="neither a maze nor a locomotion run"):
+    with pytest.raises(ValueError, match="no run of mazes, locomotion or images"):
         collect.main([str(tmp_path), "--out", str(tmp_path / "out")])
     assert not (tmp_path / "out").exists()
 
