@@ -1,5 +1,6 @@
 """The command line of every experiment: flags, the lock of its folder, its errors."""
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from configs.common import ConfigDict
+from diffreward import processes
 from diffreward.cli.guard import guarded, start_jax
 from diffreward.files import claim, user_path
 from diffreward.text import complain
@@ -21,6 +23,8 @@ def run(
     workdir: str,
     doc: str | None,
     plan: Callable[[ConfigDict, Path], Any] | None = None,
+    *,
+    many: bool = False,
 ) -> None:
     """Parses ``--config`` and ``--workdir`` and runs an experiment.
 
@@ -33,11 +37,15 @@ def run(
         doc: shown by ``--help``.
         plan: what ``--dry_run`` does instead: checks, says what would be done, and writes
             nothing.
+        many: whether several processes can run it together.
     """
     flag = config_flags.DEFINE_config_file("config", config, "What to run.")
     folder = flags.DEFINE_string("workdir", workdir, "Where every stage is written.")
     cache = flags.DEFINE_string(
         "cache", "", "Folder of compiled programs, or off; by default the user's cache."
+    )
+    together = flags.DEFINE_string(
+        "distributed", "auto", "Several processes: auto, off, or ADDRESS:PORT,N,I."
     )
     dry = flags.DEFINE_bool(
         "dry_run", False, "Check what can be checked, say what would be done, and stop."
@@ -46,6 +54,14 @@ def run(
     sys.modules["__main__"].__doc__ = doc
 
     def begin() -> None:
+        told = together.value or "off"
+        if (
+            not many
+            and told != "off"
+            and (told != "auto" or processes.launched(os.environ))
+        ):
+            raise ValueError("this experiment runs in one process; use --distributed=off")
+        processes.join(told)
         start_jax(cache.value or "")
         if not folder.value:
             raise ValueError("--workdir is empty; name a folder")
@@ -67,7 +83,14 @@ def run(
         stages.mirror_to(wandb.value)
         sys.exit(guarded(begin))
 
-    for name in ("config", "workdir", "cache", "dry_run", "wandb"):  # what --help lists
+    for name in (
+        "config",
+        "workdir",
+        "cache",
+        "distributed",
+        "dry_run",
+        "wandb",
+    ):  # what --help lists
         flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[name])
     app.run(guard, flags_parser=_parse)
 

@@ -188,7 +188,8 @@ def check_batch(section: Any, name: str) -> None:
     if "source" in section:
         at_least(section, name, samples=1)
         sets = len(SOURCES[section.source])
-    devices = train.make_mesh(section.devices or jax.device_count()).shape["data"]
+    devices = section.devices or jax.device_count()
+    train.make_mesh(devices, devices=jax.devices())  # as many as there are
     parts = section.accumulate * devices
     size = section.batch_size // sets * sets
     if size < 1 or size % parts:

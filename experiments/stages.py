@@ -69,7 +69,7 @@ def train_stage(
         "seed": seed,
         "population": members.population,
     }
-    done = report.open_stage(folder, settings, inputs)
+    done = report.open_stage(folder, settings, inputs, together=True)
     began = time.time()
     state = train.optimise(
         task,
@@ -84,7 +84,9 @@ def train_stage(
         numerics=train.Numerics(
             config.ema_decay, config.accumulate, jnp.bfloat16 if config.bfloat16 else None
         ),
-        placement=train.Placement(train.make_mesh(config.devices or jax.device_count())),
+        placement=train.Placement(
+            train.make_mesh(config.devices or jax.device_count(), devices=jax.devices())
+        ),
         loop=train.Loop(
             steps_per_dispatch=config.steps_per_dispatch,
             log_every=config.steps_per_dispatch,

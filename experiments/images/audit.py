@@ -1,6 +1,6 @@
 """What a reward says of two image models: measured on requests no stage has seen."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -45,7 +45,25 @@ def held_out_fvu(run: Run, params: Params, records: Any) -> np.ndarray:
     return np.asarray(total["residual"] / total["signal"])[::-1]
 
 
-def evaluate(run: Run, params: Params) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+class Rivals(NamedTuple):
+    """What is trained beside the reward, from the same records or from real pictures."""
+
+    classifier: tuple[Any, Params]
+    """Of both models' samples."""
+    judge: Judge | None
+    """Of pictures, where there are any to learn from."""
+
+
+def train_rivals(run: Run) -> Rivals:
+    """Trains what is missing of them."""
+    judged = run.pair.judged
+    judge = None if judged is None else make_judge(run, judged)
+    return Rivals(scorers.train_classifier(run), judge)
+
+
+def evaluate(
+    run: Run, params: Params, rivals: Rivals
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """The audit's numbers, and the arrays its pictures are made of."""
     config, pair = run.config, run.pair
     records = image_records.load(run.shards["test"])
@@ -91,20 +109,22 @@ def evaluate(run: Run, params: Params) -> tuple[dict[str, Any], dict[str, np.nda
     known = content.groups(run, records)
     if known:
         result["content"] = content.evaluate(
-            scores(run, profile), known, config.audit.resamples
+            scores(run, profile, rivals), known, config.audit.resamples
         )
-    if pair.judged is not None:
-        judge = make_judge(run, pair.judged)
-        result["judge"] = judge_itself(judge, pair.audience)
+    if rivals.judge is not None:
+        result["judge"] = judge_itself(rivals.judge, pair.audience)
         steered = config.rewards.preset == SCORE.name  # its scale 1 is the difference
-        rows, samples = steering.evaluate(run, params, records, judge, steered=steered)
+        rows, samples = steering.evaluate(
+            run, params, records, rivals.judge, steered=steered
+        )
         result["steering"], arrays = rows, arrays | samples
     return result, arrays
 
 
-def scores(run: Run, profile: Profile) -> dict[str, Profile]:
+def scores(run: Run, profile: Profile, rivals: Rivals) -> dict[str, Profile]:
     """The reward and its rivals, by name."""
-    found = {"reward": profile, "classifier of samples": scorers.classifier_profile(run)}
+    own = scorers.classifier_profile(run, rivals.classifier)
+    found = {"reward": profile, "classifier of samples": own}
     ratio = scorers.ratio_profile(run)
     return found if ratio is None else found | {"log ratio, training-free": ratio}
 

@@ -42,7 +42,7 @@ def write(
         "requests": len(pair.prompts.text),
         **{k: section[k] for k in ("levels", "shard", "dtype")},
     }
-    done = report.open_stage(folder, settings, inputs)
+    done = report.open_stage(folder, settings, inputs, together=True)
     parts = split(config, pair)
     counts = {name: -(-len(index) // section.shard) for name, index in parts.items()}
     if done:
@@ -56,7 +56,7 @@ def write(
                 bar.update()
                 return chains(index[i * section.shard : (i + 1) * section.shard])
 
-            shards[name] = d.write_shards(folder / name, counts[name], make)
+            shards[name] = d.write_shards(folder / name, counts[name], make, together=True)
     report.close_stage(folder, {"shards": counts, "levels": section.levels})
     return shards
 
@@ -68,7 +68,7 @@ def make_chains(
     section = config.records
     root = jax.random.key(config.seed)
     # Every device takes its share of a batch, and holds the models or a share of them.
-    mesh = train.make_mesh(math.gcd(section.batch_size, jax.device_count()))
+    mesh = train.make_mesh(math.gcd(section.batch_size, jax.local_device_count()))
     shared = NamedSharding(mesh, PartitionSpec("data"))
     placed = NamedSharding(mesh, PartitionSpec())
     if section.cut_parameters:

@@ -33,13 +33,16 @@ def main(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     run = build(config, workdir)
     config = run.config
     params = train_reward(run)
+    rivals = audit.train_rivals(run)
 
     folder = workdir / "audit"
-    inputs = {n: report.stage_digest(workdir / n) for n in ("records", "rewards")}
+    stages_read = ["records", "rewards", "classifier"]
+    stages_read += ["judge"] if rivals.judge else []
+    inputs = {n: report.stage_digest(workdir / n) for n in stages_read}
     settings = {"audit": config.audit.to_dict(), "seed": config.seed}
     if not report.open_stage(folder, settings, inputs):
         say("audit: requests no stage has seen")
-        result, arrays = audit.evaluate(run, params)
+        result, arrays = audit.evaluate(run, params, rivals)
         d.write_arrays(folder / "arrays.npz", arrays)
         report.close_stage(folder, result)
     result = report.read_json(folder / "report.json")

@@ -43,12 +43,9 @@ def reward_profile(run: Run, params: Params) -> Profile:
     return _noised(run, lambda context: run.reward.reward_fn(params, *context[:count]))
 
 
-def classifier_profile(run: Run) -> Profile:
-    """The logit of a classifier of both models' samples, at every recorded level.
-
-    It is trained on the chains' ends, of the requests of training, noised to any level.
-    """
-    network, params = train_classifier(run)
+def classifier_profile(run: Run, classifier: tuple[Any, Params]) -> Profile:
+    """The logit of a classifier of both models' samples, at every recorded level."""
+    network, params = classifier
     return _noised(run, lambda _: lambda x_t, t: apply(network, params, x_t, t))
 
 
@@ -122,7 +119,10 @@ def _noised(run: Run, of_context: Callable[[tuple[Array, ...]], RewardFn]) -> Pr
 
 
 def train_classifier(run: Run) -> tuple[Any, Params]:
-    """The classifier, trained in a stage of its own."""
+    """A classifier of both models' samples, and its parameters; a stage of its own.
+
+    It is trained on the chains' ends, of the requests of training, noised to any level.
+    """
     config, shape = run.config, run.pair.shape
     section = config.classifier
     like = "unet" if config.rewards.network in ("unet", "value_unet") else "scalar"

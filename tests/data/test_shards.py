@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 
+from diffreward import files
 from diffreward.data import open_shards, read_shard, write_shards
 
 
@@ -66,3 +67,25 @@ def test_damage_is_named(tmp_path):
     (tmp_path / "manifest.json").write_text('{"format": "other", "count": 2}')
     with pytest.raises(ValueError, match="no manifest of format|not a manifest of format"):
         open_shards(tmp_path)
+
+
+def test_two_processes_share_the_shards(tmp_path, monkeypatch):
+    """Each makes its own, also the one that writes nothing else."""
+    make = lambda i: {"x": np.full(3, i)}
+    made, waited = {0: [], 1: []}, []
+    monkeypatch.setattr("jax.process_count", lambda: 2)
+    monkeypatch.setattr("diffreward.processes.wait", waited.append)
+
+    def run(process):
+        monkeypatch.setattr("jax.process_index", lambda: process)
+        monkeypatch.setattr(files.owner, "_follows", process > 0)
+        watched = lambda i: made[process].append(i) or make(i)
+        return write_shards(tmp_path / "two", 5, watched, together=True)
+
+    with pytest.raises(ValueError, match="does not exist"):
+        run(1)  # shard 0 is another's; waiting was left out
+    run(0)
+    assert made == {0: [0, 2, 4], 1: [1, 3]}
+    assert waited == ["shards of two"] * 2
+    shards = open_shards(tmp_path / "two")
+    assert [read_shard(shards, i)["x"][0] for i in range(5)] == list(range(5))

@@ -117,7 +117,7 @@ def test_coarser_levels_are_the_levels(run):
 
 
 def test_the_classifier_prefers_the_expert(run):
-    profile = scorers.classifier_profile(run)
+    profile = scorers.classifier_profile(run, scorers.train_classifier(run))
     own, theirs = (profile(samples(law, 60), ()).mean(1) for law in (EXPERT, BASE))
     assert own.mean() > theirs.mean() + 1
     assert (run.workdir / "classifier" / "report.json").exists()

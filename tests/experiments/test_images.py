@@ -201,9 +201,9 @@ def test_the_exact_reward_passes_the_audit_and_its_negative_does_not(
             return lambda x, t: params * exact(x, t)
 
     run = Run(config, tmp_path, gaussians, shards, Exact(None, SCHEDULE, SCORE))
-    found = {}
+    found, rivals = {}, image_audit.train_rivals(run)
     for sign in (1.0, -1.0):
-        found[sign], arrays = image_audit.evaluate(run, jnp.array(sign))
+        found[sign], arrays = image_audit.evaluate(run, jnp.array(sign), rivals)
     assert np.max(found[1.0]["fvu"]) < 0.01
     assert np.min(found[-1.0]["fvu"]) > 3  # |-g - g|^2 / |g|^2 = 4
     assert found[1.0]["auroc"][0] > 0.7

@@ -5,15 +5,25 @@ A folder holds ``manifest.json`` (what is in a shard and how many there shall be
 stopped goes on with the missing ones.
 """
 
+import contextlib
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import jax
 import numpy as np
 from safetensors.numpy import load, save
 
-from diffreward.files import FileValueError, read_json, reading, write_bytes, write_text
+from diffreward import processes
+from diffreward.files import (
+    FileValueError,
+    own_part,
+    read_json,
+    reading,
+    write_bytes,
+    write_text,
+)
 
 FORMAT = "diffreward-shards-1"
 MOST = 100_000
@@ -39,7 +49,11 @@ class Shards(NamedTuple):
 
 
 def write_shards(
-    folder: Path, count: int, make: Callable[[int], dict[str, np.ndarray]]
+    folder: Path,
+    count: int,
+    make: Callable[[int], dict[str, np.ndarray]],
+    *,
+    together: bool = False,
 ) -> Shards:
     """Writes the shards that are missing.
 
@@ -47,13 +61,19 @@ def write_shards(
         folder: of the shards; made if needed.
         count: shards in all.
         make: arrays of shard i, the same whenever it is called.
+        together: whether all processes of the run are here; shard i is then made by
+            process i modulo their number.
     """
     shards = Shards(folder, count)
     folder.mkdir(parents=True, exist_ok=True)
-    for index in shards.missing:
-        arrays = make(index)
-        tensors = {k: np.ascontiguousarray(v) for k, v in arrays.items()}
-        write_bytes(shards.path(index), save(tensors))
+    own, of = (jax.process_index(), jax.process_count()) if together else (0, 1)
+    with own_part() if together else contextlib.nullcontext():
+        for index in (i for i in shards.missing if i % of == own):
+            arrays = make(index)
+            tensors = {k: np.ascontiguousarray(v) for k, v in arrays.items()}
+            write_bytes(shards.path(index), save(tensors))
+    if together:
+        processes.wait(f"shards of {folder.name}")
     about = {k: [str(v.dtype), *v.shape] for k, v in read_shard(shards, 0).items()}
     manifest = {"format": FORMAT, "count": count, "arrays_of_shard_0": about}
     write_text(folder / "manifest.json", json.dumps(manifest, indent=2) + "\n")

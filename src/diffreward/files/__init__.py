@@ -18,6 +18,7 @@ from diffreward.files.content import (
 from diffreward.files.folders import MARK, claim, clear, discard, is_marked, mark
 from diffreward.files.grow import move, opened, remove
 from diffreward.files.ledger import Ledger, digest, recorded
+from diffreward.files.owner import follow, follows, own_part
 from diffreward.files.paths import contained, inside, user_path
 from diffreward.files.read import (
     Stream,
@@ -47,12 +48,15 @@ __all__ = [
     "contained",
     "digest",
     "discard",
+    "follow",
+    "follows",
     "inside",
     "is_marked",
     "limit",
     "mark",
     "move",
     "opened",
+    "own_part",
     "read_json",
     "read_text",
     "reading",

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from diffreward.files.grow import opened
+from diffreward.files.owner import follows
 
 MARK = ".diffreward"
 """File in every folder that this package made for itself and may delete."""
@@ -32,6 +33,8 @@ def clear(folder: Path) -> None:
     """
     if not is_marked(folder):
         raise ValueError(f"{folder} was not made by this program and is not deleted")
+    if follows():
+        return
     is_folder = lambda path: path.is_dir() and not path.is_symlink()
     for path in sorted(folder.iterdir(), key=is_folder):
         if is_folder(path):
@@ -47,6 +50,8 @@ def discard(folder: Path) -> None:
         ValueError: if it does not carry it.
     """
     clear(folder)
+    if follows():
+        return
     (folder / MARK).unlink()
     folder.rmdir()
 
@@ -65,6 +70,9 @@ def claim(folder: Path, option: str = "--workdir") -> Iterator[None]:
     Raises:
         ValueError: if the folder cannot be made, or another process works in it.
     """
+    if follows():  # another process holds it for all
+        yield
+        return
     made = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)

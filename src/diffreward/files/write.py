@@ -11,6 +11,7 @@ from pathlib import Path
 
 from diffreward.files.folders import MARK, is_marked, lock
 from diffreward.files.grow import sync
+from diffreward.files.owner import follows
 
 
 @contextlib.contextmanager
@@ -31,6 +32,10 @@ def writing(target: str | Path, *, replace: bool = True) -> Iterator[Path]:
         OSError: naming the target, if it cannot be written.
     """
     target = Path(target)
+    if follows():
+        with tempfile.TemporaryDirectory() as room:
+            yield Path(room) / target.name
+        return
     _check_target(target, replace)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

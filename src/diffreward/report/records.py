@@ -17,7 +17,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from diffreward import files
+from diffreward import files, processes
 
 
 class StaleRunError(RuntimeError):
@@ -62,18 +62,44 @@ def environment() -> dict[str, Any]:
 
 
 def open_stage(
-    folder: Path, config: dict[str, Any], inputs: dict[str, str] | None = None
+    folder: Path,
+    config: dict[str, Any],
+    inputs: dict[str, str] | None = None,
+    *,
+    together: bool = False,
 ) -> bool:
     """Prepares a stage's folder; True if the stage has finished before.
+
+    Of several processes the first works; for the others a stage that it has to do has
+    finished when they come back from here.
 
     Args:
         folder: folder of the stage.
         config: every setting the stage depends on.
         inputs: digests of the stages it reads (see :func:`stage_digest`).
+        together: whether all processes work on it; :func:`close_stage` is then for all,
+            once each has done its part.
 
     Raises:
         StaleRunError: if the folder was made with other settings or inputs.
     """
+    if jax.process_count() == 1:
+        return _open(folder, config, inputs)
+    try:
+        done, said = files.follows() or _open(folder, config, inputs), ""
+    except (OSError, StaleRunError, ValueError) as error:
+        done, said = False, f"{error}"
+    done, said = processes.agree([done, said])
+    if said:
+        raise StaleRunError(said)
+    if not together and (done or files.follows()):
+        processes.wait(f"end of {folder.name}")
+        return True
+    return done
+
+
+def _open(folder: Path, config: dict[str, Any], inputs: dict[str, str] | None) -> bool:
+    """Of the process that writes."""
     config = json.loads(json.dumps(config, default=_plain))
     records = {"config.json": config, "inputs.json": inputs or {}}
     for name, asked in records.items():
@@ -94,6 +120,7 @@ def open_stage(
 def close_stage(folder: Path, report: dict[str, Any]) -> None:
     """Marks a stage finished; its report is what later stages and people read."""
     write_json(folder / "report.json", report)
+    processes.wait(f"end of {folder.name}")
 
 
 def stage_digest(folder: Path) -> str:

@@ -19,25 +19,30 @@ Rule = tuple[str, P]
 """A regular expression over the path of an array, and how that array is cut."""
 
 
-def make_mesh(data: int | None = None, model: int = 1) -> Mesh:
+def make_mesh(
+    data: int | None = None, model: int = 1, *, devices: Sequence[Any] | None = None
+) -> Mesh:
     """A mesh with the axes ``data`` (batches) and ``model`` (parameters).
 
     Args:
         data: devices along ``data``; by default all that ``model`` leaves.
         model: devices along ``model``.
+        devices: to choose from; by default those of this process. ``jax.devices()`` are
+            those of all processes, which then must run the same program.
 
     Raises:
-        ValueError: if the machine does not have that many devices.
+        ValueError: if there are not that many devices.
     """
-    available = jax.device_count()
+    devices = jax.local_devices() if devices is None else devices
+    available = len(devices)
     data = max(available // model, 1) if data is None else data
     if data * model > available or data < 1 or model < 1:
         raise ValueError(
             f"mesh of data={data} x model={model} needs {data * model} devices, "
             f"{available} available; make it smaller"
         )
-    devices = np.array(jax.devices()[: data * model]).reshape(data, model)
-    return Mesh(devices, ("data", "model"))
+    chosen = np.array(devices[: data * model]).reshape(data, model)
+    return Mesh(chosen, ("data", "model"))
 
 
 def path_name(path: tuple[Any, ...]) -> str:
