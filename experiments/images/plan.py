@@ -8,7 +8,7 @@ from diffreward import data as d
 from diffreward import files
 from diffreward.files import user_path
 from diffreward.interop.options import read_object, whole
-from diffreward.interop.tensors import choose
+from diffreward.interop.tensors import choose, count_numbers
 from diffreward.text import say
 from experiments.images import miniature
 from experiments.images import records as image_records
@@ -19,6 +19,8 @@ GIB = 2**30
 PARTS = ("unet", "vae", "text_encoder")
 PASSES = {"safe": 5, "guidance": 4, "folders": 4, "lora": 4}
 """Passes of a U-Net per recorded state, both models together."""
+LOADING = 1.3
+"""Of the bytes of the parameters, at most, what loading them needs (a test)."""
 ITEM = {"float16": 2, "float32": 4}
 
 
@@ -44,7 +46,16 @@ def plan(config: ConfigDict, workdir: Path) -> None:
     )
     requests = len(prompts.text)
     folders = [folder, *(user_path(p) for p in expert_paths(section).values())]
-    weights = sum(weights_bytes(f / p) for f in folders if f.is_dir() for p in PARTS)
+    places = [f / part for f in folders if f.is_dir() for part in PARTS]
+    weights = sum(map(weights_bytes, places))
+    counts = [count_numbers(place) for place in places]
+    item = 2 if section.dtype == "bfloat16" else 4
+    # What PyTorch's files hold only reading them tells; most have single precision.
+    memory = sum(
+        n * item if n is not None else weights_bytes(place) * item // 4
+        for n, place in zip(counts, places, strict=True)
+    )
+    needed, there = round(memory * LOADING), memory_bytes()
     path = folder / "unet" / "config.json"
     unet = read_object(path)
     side, channels = (whole(unet, n, path) for n in ("sample_size", "in_channels"))
@@ -59,12 +70,18 @@ def plan(config: ConfigDict, workdir: Path) -> None:
     epochs = rewards.steps * rewards.batch_size / trained
     say(
         f"{requests:,} prompts, latents {side} x {side} x {channels}\n"
-        f"weights: {weights / GIB:.2f} GiB on disk, of which a moment needs twice as much\n"
+        f"weights: {weights / GIB:.2f} GiB on disk, {memory / GIB:.2f} in memory as "
+        f"{section.dtype} ({there / GIB:.1f} there)\n"
         f"records: {passes:,} passes of a U-Net, {disk / GIB:.2f} GiB on disk "
         f"({free / GIB:.1f} free)\n"
         f"reward: {rewards.steps:,} steps of {rewards.batch_size}, "
         f"{epochs:.1f} times through the recorded states of training"
     )
+    if needed > there:
+        raise ValueError(
+            f"loading needs {needed / GIB:.1f} GiB of memory, and there are "
+            f"{there / GIB:.1f}; use sd.dtype=bfloat16, or another machine"
+        )
     if disk > free:
         raise ValueError(
             f"the records need {disk / GIB:.1f} GiB, and {free / GIB:.1f} are free at "
@@ -94,3 +111,8 @@ def free_bytes(workdir: Path) -> int:
         place = place.parent
     about = os.statvfs(place)
     return about.f_bavail * about.f_frsize
+
+
+def memory_bytes() -> int:
+    """Memory of this machine, used or not."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -412,6 +412,17 @@ def test_an_audit_is_planned_without_reading_weights(
     weights = sum(p.stat().st_size for p in folder.rglob("*.safetensors"))
     assert sum(planning.weights_bytes(folder / p) for p in planning.PARTS) == weights
     assert not place.parent.exists()
+    # The text encoder, the U-Net and both halves of the autoencoder, in float32.
+    numbers = sum(x.size for x in jax.tree.leaves(written[2]))
+    assert sum(planning.count_numbers(folder / p) for p in planning.PARTS) == numbers
+    for there, fits in ((1.4 * 4 * numbers, True), (1.2 * 4 * numbers, False)):
+        monkeypatch.setattr(planning, "memory_bytes", lambda there=there: int(there))
+        if fits:
+            planning.plan(config, place)
+            continue
+        with pytest.raises(ValueError, match="of memory, .* use sd.dtype=bfloat16"):
+            planning.plan(config, place)
+    monkeypatch.undo()
     # Three arrays in half precision, and the clean latents in single.
     needed = 2 * 30 * (16 * 16 * 4) * (10 * 3 * 2 + 4)
     for free, fits in ((needed, True), (needed - 1, False)):

@@ -35,6 +35,20 @@ DTYPES: dict[str, Any] = {
 """Types of tensors by their names in a file."""
 
 
+def count_numbers(header: bytes) -> int:
+    """Numbers of all tensors, by the header of a file (without its length).
+
+    Raises:
+        ValueError: for a header that is none.
+    """
+    found = json.loads(header.decode(), object_pairs_hook=_unique)
+    return sum(
+        math.prod(_part(name, value)[1])
+        for name, value in found.items()
+        if name != "__metadata__"
+    )
+
+
 def parse_safetensors(stream: Stream) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Tensors by name, in the order of the header, and what it says beside them.
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from diffreward import files, text
-from diffreward.interop.safetensors_file import parse_safetensors
+from diffreward.interop import safetensors_file
 from diffreward.interop.torch_zip import parse_torch
 
 STEMS = ("diffusion_pytorch_model", "model", "pytorch_model")
@@ -85,6 +85,36 @@ def read_checkpoint(path: str | Path) -> Any:
     return _read(Path(path))[0]
 
 
+def count_numbers(folder: Path) -> int | None:
+    """Numbers in the weights that a folder is read for; None for PyTorch's files.
+
+    Raises:
+        ValueError: as :func:`choose`, or for a file that is damaged at its beginning.
+    """
+    chosen = choose(folder).path
+    paths = [chosen]
+    if chosen.suffix == ".json":
+        index = files.read_json(chosen)
+        places = index.get("weight_map") if isinstance(index, dict) else None
+        named = set(places.values()) if isinstance(places, dict) else set()
+        paths = [files.inside(folder, name) for name in sorted(named, key=str)]
+    total = 0
+    for path in paths:
+        if not _is_safetensors(path):
+            return None
+        length = int.from_bytes(files.beginning(path, 8), "little")
+        try:
+            total += safetensors_file.count_numbers(
+                files.beginning(path, 8 + min(length, safetensors_file.LONGEST))[8:]
+            )
+        except ValueError as error:
+            reason = " ".join(str(error).split())[:200]
+            raise files.FileValueError(
+                f"{path} is no valid safetensors file: {reason}"
+            ) from error
+    return total
+
+
 def _read(path: Path) -> tuple[Any, dict[str, str]]:
     if not _is_safetensors(path):
         with files.reading(path) as file:
@@ -92,7 +122,7 @@ def _read(path: Path) -> tuple[Any, dict[str, str]]:
             return parse_torch(file), {}
     with files.streaming(path) as stream:
         try:
-            found = parse_safetensors(stream)
+            found = safetensors_file.parse_safetensors(stream)
             stream.end()
         except Exception as error:
             raise files.FileValueError(
