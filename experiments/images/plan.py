@@ -17,8 +17,9 @@ from experiments.images.stable_diffusion import expert_paths
 
 GIB = 2**30
 PARTS = ("unet", "vae", "text_encoder")
-PASSES = {"safe": 5, "guidance": 4, "folders": 4, "lora": 4}
-"""Passes of a U-Net per recorded state, both models together."""
+PASSES = {"safe": 3, "guidance": 2, "folders": 4, "lora": 4}
+"""Passes of a U-Net per recorded state, both models together; what both ask of one U-Net
+is asked once (a test)."""
 LOADING = 1.3
 """Of the bytes of the parameters, at most, what loading them needs (a test)."""
 ITEM = {"float16": 2, "float32": 4}

@@ -200,9 +200,15 @@ def build(
             own = [params["expert_empty"], theirs]
             return free, guided_by(other, own, section.scale)
         three = lambda x, t: tuple(run(x, t, [*ways, params["concept"]]))
+
+        def base_of_three(x_t: Array, t: Array) -> Array:
+            """The same three, so that the compiler asks once for both models."""
+            unconditional, prompt, _ = three(x_t, t)
+            return guided_prediction(unconditional, prompt, section.scale)
+
         safe = three, SAFETY_PRESETS[section.safety], section.scale
         memory = initial_memory(base.latent_shape)
-        return free, Remembering(safe_step(*safe), memory, safe_eps(*safe))
+        return base_of_three, Remembering(safe_step(*safe), memory, safe_eps(*safe))
 
     def of_texts(texts: Sequence[str]) -> tuple[Array, ...]:
         # An adapted model may read prompts in its own way.

@@ -407,7 +407,7 @@ def test_an_audit_is_planned_without_reading_weights(
     planning.plan(config, place)
     said = capsys.readouterr().out
     assert "30 prompts, latents 16 x 16 x 4" in said
-    assert f"{2 * 30 * 10 * 5:,} passes of a U-Net" in said
+    assert f"{2 * 30 * 10 * 3:,} passes of a U-Net" in said
     assert f"100 steps of 64, {100 * 64 / (2 * 18 * 10):.1f} times" in said
     weights = sum(p.stat().st_size for p in folder.rglob("*.safetensors"))
     assert sum(planning.weights_bytes(folder / p) for p in planning.PARTS) == weights
@@ -436,6 +436,31 @@ def test_an_audit_is_planned_without_reading_weights(
         config.sd.prompts = str(tmp_path / "none.csv")
     with pytest.raises(ValueError, match=r"none\.csv does not exist"):
         planning.plan(config, place)
+
+
+@pytest.mark.parametrize("kind", ["safe", "guidance", "folders"])
+def test_what_both_models_ask_of_one_network_is_asked_once(written, kind):
+    """By the operations of the compiled program, in passes of the U-Net."""
+    model = load_stable_diffusion(written[0])
+    config = configs.get_config("sd,smoke")
+    with config.unlocked():
+        config.sd.pair = kind
+    pair = stable_diffusion.build(config.sd, model, model, Prompts(["a bear"], {}))
+    row = jax.tree.map(lambda c: c[0], pair.contexts([0]))
+
+    def both(params, x, t):
+        base, expert = pair.models(params, row)
+        if kind == "safe":
+            return base(x, t), expert.step(x, t, expert.memory)[0]
+        return base(x, t), expert(x, t)
+
+    def one(params, x, t):
+        return model.unet.network.apply(params["base"], x, t, row[0])
+
+    asked = (pair.params, jnp.ones(pair.shape), jnp.int32(3))
+    count = lambda f: jax.jit(f).lower(*asked).compile().cost_analysis()["flops"]
+    passes = count(both) / count(one)
+    assert passes == pytest.approx(planning.PASSES[kind], rel=0.1)
 
 
 def test_epochs_become_steps_by_the_states_that_were_recorded():
