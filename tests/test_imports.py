@@ -25,7 +25,7 @@ ALLOWED["steer"] -= {"card"}
 FRONT = {"api", "arguments", "findings", "toy"}
 ALLOWED["cli"] = EVERYTHING | FRONT
 # Modules below all packages; they import none of them.
-BOTTOM = {"types", "files", "names", "text", "weights", "__version__"}
+BOTTOM = {"types", "files", "names", "processes", "text", "weights", "__version__"}
 FOREIGN = {"torch", "gym", "mujoco_py", "d4rl", "configs", "experiments", "tests"}
 
 

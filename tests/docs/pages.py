@@ -102,6 +102,8 @@ def check(command: str) -> None:
             require(path == ".venv/bin/activate", f"no {path}")
         case ["python", "-m", module, *words]:
             check_module(module, words)
+        case ["srun", *_]:  # Slurm's own options, then the command of every process
+            check(command[command.index("python ") :])
         case ["python", path, *_]:
             require((ROOT / path).is_file(), f"no file {path}")
         case ["diffreward", word] if not word.startswith("-"):
@@ -163,7 +165,8 @@ def has_any(option: str) -> bool:
             has_key(m.get_config(), option) for m in every if hasattr(m, "get_config")
         )
     known = {o for sub in kinds().values() for o in sub._option_string_actions}
-    return option in known | {"--config", "--workdir", "--cache", "--dry_run", "--wandb"}
+    own = {"--config", "--workdir", "--cache", "--distributed", "--dry_run", "--wandb"}
+    return option in known | own
 
 
 def kinds() -> dict[str, argparse.ArgumentParser]:
