@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 
 from diffreward import files, processes
 from diffreward.report import read_json
+from diffreward.train import read_rows
 
 STAGES = ("base", "experts", "rewards", "window_rewards")
 ROOT = Path(__file__).parents[1]
@@ -127,6 +129,81 @@ def numbers(folder):
     return json.dumps(found, sort_keys=True)
 
 
+PROGRAM = """
+import sys
+from pathlib import Path
+import jax, jax.numpy as jnp, numpy as np
+from diffreward import data, processes, report
+from diffreward.train import Task
+processes.join(sys.argv[2].removeprefix("--distributed="))
+from configs.common import training
+from experiments import stages
+
+folder = Path(sys.argv[1])
+if not report.open_stage(folder / "data", {"rows": 64}):
+    made = np.random.default_rng().normal(size=(64, 3))  # another in every process
+    data.write_arrays(folder / "data" / "x.npz", {"x": made.astype(np.float32)})
+    report.close_stage(folder / "data", {"rows": 64})
+x = data.read_arrays(folder / "data" / "x.npz")["x"]
+
+def loss(params, frozen, key, batch):
+    error = jnp.square(jnp.tanh(batch @ params["w"]) - batch).mean()
+    return error, {"size": jnp.abs(params["w"]).sum()}
+
+pick = lambda rows, key: rows[jax.random.randint(key, (8,), 0, len(rows))]
+task = Task(lambda key: {"w": jax.random.normal(key, (3, 3))}, loss, pick)
+section = training(steps=int(sys.argv[3]), batch_size=8, learning_rate=1e-2)
+section.checkpoint_every, section.schedule = 20, "constant"
+params = stages.train_stage(
+    folder / "fit", task, section, settings={}, inputs={}, data=jnp.asarray(x), seed=0,
+    evaluate=lambda state: {"sum": state.params["w"].sum()},
+)
+report.write_json(folder / "report.json", np.asarray(params["w"]))
+processes.wait("the end")
+"""
+
+
+def toy(folder, steps=40):
+    return [sys.executable, "-c", PROGRAM, str(folder)], [str(steps)]
+
+
+def begin_toy(folder, count, devices, steps=40):
+    first, last = toy(folder, steps)
+    where = f"localhost:{port()}"
+    told = [f"--distributed={where},{count},{i}" for i in range(count)]
+    return [
+        subprocess.Popen(
+            [*first, one if count > 1 else "--distributed=off", *last],
+            env=environment(devices),
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for one in told
+    ]
+
+
+def test_two_processes_train_as_one(tmp_path):
+    """Data by the first, steps by both, to the last bit; also when they go on."""
+    codes, said = end(begin_toy(tmp_path / "two", 2, 1, steps=20))
+    assert codes == [0, 0], said
+    (tmp_path / "two" / "fit" / "config.json").unlink()
+    codes, said = end(begin_toy(tmp_path / "two", 2, 1))
+    assert codes == [0, 0], said
+    one = tmp_path / "one"
+    shutil.copytree(tmp_path / "two" / "data", one / "data")
+    codes, said = end(begin_toy(one, 1, 2))
+    assert codes == [0], said
+    assert read_json(one / "report.json") == read_json(tmp_path / "two" / "report.json")
+    rows = [
+        read_rows(folder / "fit" / "metrics.jsonl") for folder in (one, tmp_path / "two")
+    ]
+    last = [{k: v for k, v in r[-1].items() if "second" not in k} for r in rows]
+    assert last[0] == last[1]
+
+
+@pytest.mark.slow
 def test_two_processes_end_with_the_report_of_one(tmp_path):
     """To the last bit with one device each: the sum of two gradients has no order."""
     alone = subprocess.run(
