@@ -141,6 +141,7 @@ from experiments import stages
 
 folder = Path(sys.argv[1])
 if not report.open_stage(folder / "data", {"rows": 64}):
+    print("made here")
     made = np.random.default_rng().normal(size=(64, 3))  # another in every process
     data.write_arrays(folder / "data" / "x.npz", {"x": made.astype(np.float32)})
     report.close_stage(folder / "data", {"rows": 64})
@@ -188,6 +189,7 @@ def test_two_processes_train_as_one(tmp_path):
     """Data by the first, steps by both, to the last bit; also when they go on."""
     codes, said = end(begin_toy(tmp_path / "two", 2, 1, steps=20))
     assert codes == [0, 0], said
+    assert ["made here" in out for out, _ in said] == [True, False]
     (tmp_path / "two" / "fit" / "config.json").unlink()
     codes, said = end(begin_toy(tmp_path / "two", 2, 1))
     assert codes == [0, 0], said
