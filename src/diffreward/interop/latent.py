@@ -27,7 +27,7 @@ from diffreward.interop.tensors import read_tensors
 from diffreward.networks.latent import Decoder, Encoder, TextEncoder, Unet2D
 from diffreward.types import Params
 
-Adapt = Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]]
+Adapt = Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]
 CROSS = {"CrossAttnDownBlock2D": True, "DownBlock2D": False}
 CROSS_UP = {"CrossAttnUpBlock2D": True, "UpBlock2D": False}
 READ = (
