@@ -28,7 +28,8 @@ def section(tmp_path, monkeypatch):
         return SimpleNamespace(latent_shape=(4, 4, 4))
 
     monkeypatch.setattr(sd, "load_stable_diffusion", load)
-    monkeypatch.setattr(sd, "build", lambda *parts: parts[3])
+    pair = SimpleNamespace(_replace=lambda **_: pair)
+    monkeypatch.setattr(sd, "build", lambda *_: pair)
     (tmp_path / "pipe" / "unet").mkdir(parents=True)
     (tmp_path / "pipe" / "unet" / "config.json").write_text("1")
     (tmp_path / "p.csv").write_text("prompt\na cat\n")
