@@ -209,6 +209,12 @@ def test_steering_counts_by_request_and_compares_with_real_pictures(run):
     rows, arrays = steering.evaluate(seen, None, records, judge, steered=True)
     names = [row["name"] for row in rows]
     assert names == ["base", "reward x 0.5", "reward x 1", "reward x 2", "expert"]
+    for name, own in (("base", False), ("expert", True)):
+        here = records["follows_expert"] == own
+        order = np.argsort(records["request"][here])
+        np.testing.assert_array_equal(
+            arrays[f"steered {name}"], records["x_0"][here][order]
+        )
     for row in rows:
         x = arrays[f"steered {row['name']}"]
         asked = run.pair.avoided[np.sort(records["request"][records["follows_expert"]])]

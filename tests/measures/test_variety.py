@@ -51,6 +51,15 @@ def test_halves_cover_the_truth_as_often_as_they_say():
     assert 0.90 <= hits / 200 <= 0.99
 
 
+def test_halves_deviate_to_the_other_side():
+    """Of twelve rows both marked ones are in a half with probability 5/22: by hand."""
+    rows = np.array([1, 1] + [0] * 10)
+    found = halves(lambda x: float(x.sum() == 2), rows, resamples=2000)
+    assert found.value == 1
+    assert found.low == pytest.approx(1 - (1 - 5 / 22), abs=0.03)
+    assert found.high == pytest.approx(1 + 5 / 22, abs=0.03)
+
+
 @pytest.mark.parametrize(
     ("call", "words"),
     [
