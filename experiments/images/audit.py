@@ -208,8 +208,7 @@ def nearest_training(x_0: np.ndarray, shards: d.Shards) -> dict[str, np.ndarray]
 
 def distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Root mean square difference of every pair of rows."""
-    square = (a**2).sum(1)[:, None] + (b**2).sum(1) - 2 * a @ b.T
-    return np.sqrt(np.maximum(square, 0) / a.shape[1])
+    return measures.pairwise_distances(a, b) / np.sqrt(a.shape[1])
 
 
 def of_audience(

@@ -76,7 +76,12 @@ from diffreward.measures.steering import (
     return_at_kl,
 )
 from diffreward.measures.survival import steps_to_failure, survival
-from diffreward.measures.variety import halves, kernel_distance, precision_recall
+from diffreward.measures.variety import (
+    halves,
+    kernel_distance,
+    pairwise_distances,
+    precision_recall,
+)
 from diffreward.weights import effective_sample_size
 
 __all__ = [
@@ -140,6 +145,7 @@ __all__ = [
     "halves",
     "kernel_distance",
     "mean_draws",
+    "pairwise_distances",
     "percentiles",
     "precision_recall",
     "steps_to_failure",

@@ -48,7 +48,7 @@ def precision_recall(
         ValueError: for as few rows as neighbours, or features of two lengths.
     """
     x, y = _two(reference, samples, neighbours + 1)
-    between = _distances(x, y)
+    between = pairwise_distances(x, y)
     return PrecisionRecall(
         float((between <= _radii(x, neighbours)[:, None]).any(0).mean()),
         float((between <= _radii(y, neighbours)[None]).any(1).mean()),
@@ -96,12 +96,13 @@ def _two(reference: Rows, samples: Rows, least: int) -> tuple[np.ndarray, np.nda
     return x, y
 
 
-def _distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def pairwise_distances(a: Rows, b: Rows) -> Rows:
+    """Euclidean distance of every row of ``a`` to every row of ``b``."""
     square = (a**2).sum(1)[:, None] + (b**2).sum(1) - 2 * a @ b.T
     return np.sqrt(np.maximum(square, 0))
 
 
 def _radii(x: np.ndarray, neighbours: int) -> np.ndarray:
-    own = _distances(x, x)
+    own = pairwise_distances(x, x)
     np.fill_diagonal(own, 0.0)
     return np.partition(own, neighbours, 1)[:, neighbours]
